@@ -61,7 +61,7 @@ def history_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any
     sign = 1 if study.spec.objective.mode == "max" else -1
     best: list[Trial] = []
     for trial in ended:
-        if trial.state == "complete" and (not best or sign * (trial.value or 0) > sign * (best[-1].value or 0)):
+        if _counts(trial) and (not best or sign * (trial.value or 0) > sign * (best[-1].value or 0)):
             best.append(trial)
     order = {trial.number: number for number, trial in enumerate(ended, start=1)}
     return {
@@ -80,6 +80,8 @@ def history_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any
                 "value": trial.value,
                 "finished_at": _moment(trial.finished_at),
                 "params": dict(trial.params),
+                "values": dict(trial.values),
+                "counts": _counts(trial),
             }
             for trial in _select(ended, [*_best_trials(ended, sign), *reversed(best)], limit)
         ],
@@ -101,6 +103,7 @@ def curves_response(name: str, study: StudyRecord, limit: int) -> dict[str, Any]
                 "trial": trial.number,
                 "state": trial.state,
                 "value": trial.value,
+                "counts": _counts(trial),
                 "points": _subsample(sorted(curves[trial.number].items()), MAX_POINTS),
             }
             for trial in _select(trials, [*_best_trials(trials, sign), *running], limit)
@@ -185,8 +188,12 @@ def _per_min(ends: Sequence[datetime], now: datetime | None) -> float | None:
 
 def _best_trials(trials: Sequence[Trial], sign: int) -> list[Trial]:
     """Return the best complete trials, the best first."""
-    complete = [trial for trial in trials if trial.state == "complete" and trial.value is not None]
-    return sorted(complete, key=lambda trial: (-sign * (trial.value or 0.0), trial.number))[:_N_BEST]
+    return sorted(filter(_counts, trials), key=lambda trial: (-sign * (trial.value or 0.0), trial.number))[:_N_BEST]
+
+
+def _counts(trial: Trial) -> bool:
+    """Return whether a trial can be the best one: those outside the limits cannot."""
+    return trial.state == "complete" and trial.value is not None and trial.feasible is not False and not trial.problem
 
 
 def _select(trials: Sequence[Trial], wanted: Sequence[Trial], limit: int) -> list[Trial]:

@@ -95,6 +95,19 @@ def test_a_session_is_a_cookie_with_read_access(service, tokens):
         assert service.http(cookies={cookie.name: cookie.value}).get("/v1/caller").status_code == 401
 
 
+def test_a_trial_outside_the_limits_is_never_drawn_as_the_best(tmp_path):
+    with Service(storage_in(tmp_path)) as running, Client(running.url) as client, running.http() as http:
+        study = client.open_study("press", space=SPACE, metric="yield", sampler="random", limits=["pressure <= 3"])
+        for value, pressure in ((0.5, 1.0), (0.9, 4.0), (0.7, 2.0)):
+            trial = study.ask()
+            study.report(trial, 1, {"yield": value, "pressure": pressure})
+            study.tell(trial, {"yield": value, "pressure": pressure})
+        history, curves = (http.get(f"/v1/studies/press/{part}").json() for part in ("history", "curves"))
+        assert [best["trial"] for best in history["best"]] == [0, 2]
+        assert [trial["counts"] for trial in history["trials"]] == [True, False, True]
+        assert [curve["counts"] for curve in curves["curves"]] == [True, False, True]
+
+
 def test_a_session_may_what_was_asked_for_and_its_token_may(service, tokens):
     headers = {"Authorization": f"Bearer {tokens['biology']}", "Origin": service.url}
     with service.http() as http:

@@ -27,7 +27,7 @@ SPACE = {
     "holds": {"type": "int", "low": 1, "high": 8, "when": {"gas": ["argon", "air"]}},
 }
 SECTIONS = ["Progress", "Best value so far", "Best configurations", "Learning curves", "Parameter importance"]
-SECTIONS += ["Parallel coordinates", "Workers"]
+SECTIONS += ["Slices", "Parallel coordinates", "Workers"]
 WAIT_MS = 30_000
 TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"
 
@@ -164,6 +164,16 @@ def test_a_study_is_drawn(inside, lab):
     assert page.locator("#curves path.line.best").count() == 1
     assert page.locator("#parallel path.line").count() == 11
     assert page.locator("#workers rect").count() == 14
+    assert page.locator("#slices figure").count() == 4
+    assert page.locator("#slices figure").first.locator("circle").count() == 12
+    page.get_by_label("hide the pruned").check()
+    soon(page, "#history circle").to_have_count(11)
+    page.get_by_label("hide the pruned").uncheck()
+    page.get_by_label("logarithmic").check()
+    soon(page, "#history figcaption").to_contain_text("some values are not positive")
+    with page.expect_download() as saved:
+        page.get_by_role("button", name="Best value so far: save as SVG").click()
+    assert "<circle" in saved.value.path().read_text()
     assert page.locator("#importance tbody tr").count() >= 3
     best = page.locator("#best tbody tr").first.locator("th, td").all_inner_texts()
     assert best[:2] == ["11", "0.7857"]

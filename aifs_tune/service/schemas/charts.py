@@ -55,7 +55,10 @@ class ProgressResponse(BaseModel):
 
 
 class TriedTrial(BaseModel):
-    """Complete or pruned trial with a value; ``order`` is its position in the order of finishing, from 1."""
+    """Complete or pruned trial with a value; ``order`` is its position in the order of finishing, from 1.
+
+    ``counts`` is whether it can be the best: complete and within the limits.
+    """
 
     trial: int
     order: int
@@ -63,6 +66,8 @@ class TriedTrial(BaseModel):
     value: float | None
     finished_at: str | None
     params: dict[str, JsonValue]
+    values: dict[str, float]
+    counts: bool
 
 
 class BestSoFar(BaseModel):
@@ -89,11 +94,15 @@ class HistoryResponse(BaseModel):
 
 
 class TrialCurve(BaseModel):
-    """Learning curve of a trial: ``points`` are pairs of epoch and objective value; long curves are thinned out."""
+    """Learning curve of a trial: ``points`` are pairs of epoch and objective value; long curves are thinned out.
+
+    ``counts`` is whether the trial can be the best: complete and within the limits.
+    """
 
     trial: int
     state: State
     value: float | None
+    counts: bool
     points: list[tuple[int, float]]
 
 

@@ -8,7 +8,7 @@ const FRAME = { height: 280, left: 58, right: 14, top: 24, bottom: 40 };
 
 export function bestOf(curves, mode) {
   const sign = mode === "max" ? 1 : -1;
-  const complete = curves.filter((curve) => curve.state === "complete" && curve.value !== null);
+  const complete = curves.filter((curve) => curve.counts);
   return complete.reduce(
     (best, curve) => (best === null || sign * curve.value > sign * best.value ? curve : best),
     null,

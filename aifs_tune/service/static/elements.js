@@ -1,5 +1,7 @@
 // HTML and SVG elements. All content of a study becomes text, never markup.
 
+import { savePicture } from "./picture.js";
+
 const SVG = "http://www.w3.org/2000/svg";
 
 function filled(made, attributes, children) {
@@ -71,5 +73,16 @@ export function figure(drawing, summary, numbers, key) {
     element("summary", { "data-key": `${key} summary` }, "Show as a table"),
     scrollable(`${key}, as a table`, numbers),
   );
-  return element("figure", {}, drawing, element("figcaption", {}, summary), details);
+  const save = element(
+    "button",
+    {
+      type: "button",
+      "data-key": `${key} picture`,
+      "aria-label": `${key}: save as SVG`,
+      onclick: (event) => savePicture(event.target.closest("figure").querySelector("svg"), `${key}.svg`),
+    },
+    "Save as SVG",
+  );
+  const below = element("div", { class: "below" }, details, save);
+  return element("figure", {}, drawing, element("figcaption", {}, summary), below);
 }

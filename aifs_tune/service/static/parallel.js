@@ -52,7 +52,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const names = Object.keys(space).filter((name) => space[name].type !== "fixed");
   const complete = trials.filter((trial) => trial.state === "complete");
   const sign = objective.mode === "max" ? -1 : 1;
-  const ranked = [...complete].sort((a, b) => sign * (a.value - b.value));
+  const ranked = [...complete].sort((a, b) => b.counts - a.counts || sign * (a.value - b.value));
   const good = new Set(ranked.slice(0, Math.max(1, Math.min(10, Math.round(nEnded / 10)))));
   const values = complete.map((trial) => trial.value);
   const columns = [
@@ -66,7 +66,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const lines = [...ranked].reverse().map((trial) => {
     const own = [...names.map((name) => trial.params[name]), trial.value];
     const places = own.map((value, i) => [xOf(i), value === undefined ? FOOT + 24 : columns[i].position(value)]);
-    const kind = trial === ranked[0] ? "best" : good.has(trial) ? "good" : "other";
+    const kind = trial === ranked[0] && trial.counts ? "best" : good.has(trial) ? "good" : "other";
     return mark(
       "path",
       { class: `line ${kind}`, d: path(places) },

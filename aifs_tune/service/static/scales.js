@@ -54,15 +54,15 @@ export function domainOf(values, always = []) {
 }
 
 /** Draw two axes with grid and titles; `x` and `y` are their scales. */
-export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false }) {
+export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false, isWhole = true, spacing = 90 }) {
   const parts = [];
   for (const value of ticks(y, height / 50)) {
     parts.push(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
     parts.push(shape("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
   }
-  const xMarks = (width - left - right) / 90;
+  const xMarks = (width - left - right) / spacing;
   const xWords = isTime ? duration : number;
-  for (const value of isTime ? timeTicks(x, xMarks) : ticks(x, xMarks, true)) {
+  for (const value of x.isEmpty ? [] : isTime ? timeTicks(x, xMarks) : ticks(x, xMarks, isWhole)) {
     parts.push(
       shape("line", { class: "mark", x1: x(value), x2: x(value), y1: height - bottom, y2: height - bottom + 4 }),
     );

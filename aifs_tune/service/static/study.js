@@ -8,6 +8,7 @@ import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
 import { progressParts, progressSummary } from "./progress.js";
 import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
+import { frontFigures, grid, sliceFigures } from "./slices.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -62,14 +63,23 @@ const draw = {
     );
   },
   history() {
-    const xAxis = document.querySelector("input[name=x-axis]:checked").value;
+    const axes = {
+      xAxis: document.querySelector("input[name=x-axis]:checked").value,
+      isLog: document.getElementById("log-values").checked,
+      areStoppedHidden: document.getElementById("hide-stopped").checked,
+    };
     const hasSome = parts.history.trials.length > 0;
     show(
       "history",
       hasSome
-        ? historyFigure(parts.history, widthOf("history"), xAxis)
+        ? historyFigure(parts.history, widthOf("history"), axes)
         : element("p", { class: "note" }, "No trial has a value yet."),
     );
+    const each = Math.min(420, widthOf("slices"));
+    const slices = hasSome ? sliceFigures(parts.history, parts.study.space, each, axes) : [];
+    show("slices", slices.length ? grid(slices) : element("p", { class: "note" }, "No trial has a value yet."));
+    if (parts.best && parts.study.trade_off.length)
+      show("front", grid(frontFigures(parts.history, parts.study.trade_off, parts.best.front, each)));
     const isComplete = parts.history.trials.some((trial) => trial.state === "complete");
     show(
       "parallel",
@@ -148,7 +158,8 @@ document.getElementById("name").textContent = name;
 document.title = `${name} · aifs-tune`;
 for (const page of ["trials", "measure"])
   document.getElementById(page).href = pagePath(`/studies/${encodeURIComponent(name)}/${page}`);
-document.querySelector("fieldset.choice").addEventListener("change", () => parts.history && draw.history());
+for (const choice of document.querySelectorAll("fieldset.choice"))
+  choice.addEventListener("change", () => parts.history && draw.history());
 let width = window.innerWidth;
 window.addEventListener("resize", () => {
   if (window.innerWidth !== width) redraw();

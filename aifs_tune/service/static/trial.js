@@ -89,6 +89,7 @@ function drawCurve(study, trial, best) {
     trial: of.trial,
     state: of.state,
     value: of.value,
+    counts: of.trial === best?.trial,
     points: of.measurements.map(({ epoch, metrics }) => [epoch, metrics[study.objective.metric]]).filter(([, value]) => Number.isFinite(value)),
   });
   const shown = [trial, ...(best === null || best.trial === trial.trial ? [] : [best])].map(curveOf).filter(({ points }) => points.length);
