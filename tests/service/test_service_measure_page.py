@@ -11,6 +11,7 @@ from browsers import chromium
 from services import Service, storage_in
 
 from aifs_tune.client.client import Client
+from aifs_tune.service import qr_code
 from aifs_tune.service.tokens import TokenStore
 from aifs_tune.storage.storage import Storage
 
@@ -270,3 +271,30 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_page(scheme, lab):
     for width in (360, 2560):
         page.set_viewport_size({"width": width, "height": 800})
         assert page.evaluate("document.documentElement.scrollWidth") <= width
+
+
+def test_a_discarded_result_can_be_entered_again(lab):
+    trial = lab.study.ask()
+    page = lab.open(lab.sign_in(), trial.number)
+    problem = {"status": 403, "content_type": "application/problem+json", "body": '{"detail": "not today"}'}
+    page.route("**/tell", lambda route: route.fulfill(**problem))
+    enter(page, "0.4")
+    page.locator("#waiting").get_by_text("Refused: not today").wait_for()
+    page.unroute("**/tell")
+    page.get_by_role("button", name="Discard").click()
+    enter(page, "0.45")
+    page.get_by_text(f"The result of trial {trial.number} is stored.").wait_for()
+    assert lab.study.trial(trial.number).value == 0.45
+
+
+def test_the_qr_code_has_the_address_of_the_form(lab):
+    trial = lab.study.ask()
+    path = f"/v1/studies/furnace/trials/{trial.number}/qr"
+    with lab.service.http(headers={"Authorization": f"Bearer {lab.read}"}) as http:
+        for scheme in ("http", "https"):
+            told = http.get(path, params={"scheme": scheme})
+            address = f"{lab.service.url.replace('http:', f'{scheme}:')}/studies/furnace/measure"
+            assert told.content == qr_code.svg(f"{address}?trial={trial.number}&project=lab")
+            assert told.headers["content-type"] == "image/svg+xml"
+        assert http.get(path, params={"scheme": "ftp"}).status_code == 422
+        assert http.get("/v1/studies/furnace/trials/9999/qr").status_code == 404

@@ -216,11 +216,17 @@ function drawWaiting() {
   replace(content("waiting"), parts.filter(Boolean));
 }
 
+/** Forget a refused entry; its trial can be entered again. */
+function discard(entry) {
+  outbox.discard(entry);
+  if (entry.trial === chosen) drawCurrent();
+}
+
 function waitingCard(entry) {
   const what = entry.kind === "ask" ? "the next configuration" : `trial ${entry.trial}, ${entry.text}`;
   const buttons = [
     element("button", { type: "button", "data-key": `retry ${entry.key}`, onclick: () => outbox.retry(entry) }, "Send again"),
-    element("button", { type: "button", "data-key": `discard ${entry.key}`, onclick: () => outbox.discard(entry) }, "Discard"),
+    element("button", { type: "button", "data-key": `discard ${entry.key}`, onclick: () => discard(entry) }, "Discard"),
   ];
   return element(
     "li",
