@@ -2,6 +2,7 @@
 
 import { element, scrollable, table } from "./elements.js";
 import { get, ServiceError } from "./service.js";
+import { trialLink } from "./trial_link.js";
 import { duration, moment, number, plural } from "./formats.js";
 
 const STATES = ["complete", "pruned", "failed", "running", "waiting"];
@@ -69,7 +70,7 @@ export function progressParts(progress, summary, metric, route) {
       { title: "Started" },
     ];
     const rows = running.map((trial) => [
-      trial.trial,
+      trialLink(progress.study, trial.trial),
       trial.epochs,
       number(trial.value),
       trial.worker ?? "–",
@@ -78,7 +79,7 @@ export function progressParts(progress, summary, metric, route) {
     parts.push(scrollable("Running trials", table("Running trials", columns, rows)));
   }
   if (failures.length) {
-    const rows = failures.map((failure) => [failure.reason ?? "no reason given", failure.n, failure.first]);
+    const rows = failures.map((failure) => [failure.reason ?? "no reason given", failure.n, trialLink(progress.study, failure.first)]);
     parts.push(
       scrollable(
         "Failures",
