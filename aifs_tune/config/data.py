@@ -493,8 +493,104 @@ def role_of(name: str, target: FrameTarget) -> Role:
     raise problem(f"targets.{name}", text, "role: x, y, vx, vy, length, or scalar if augmentation does not change it")
 
 
+class SkyFields(StrictModel):
+    """Simulated fields of stars and galaxies, used when no catalogue is given."""
+
+    fields: int = Field(default=200, ge=12, le=100_000, description="Number of fields; each is one frame.")
+    size: int = Field(default=128, ge=32, le=4096, description="Width and height of a frame in pixels.")
+    bodies: float = Field(default=25.0, gt=0, le=5000, description="Mean number of bodies in a frame.")
+    galaxies: float = Field(default=0.4, ge=0, le=1, description="Share of the bodies that are galaxies.")
+    blends: float = Field(
+        default=0.15, ge=0, le=0.9, description="Share of the bodies that are placed beside another one."
+    )
+    cosmic_rays: float = Field(default=2.0, ge=0, le=1000, description="Mean number of cosmic rays in a frame.")
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
+
+
+class BodiesSpec(StrictModel):
+    """Frames with many bodies each, and a catalogue of the bodies."""
+
+    catalogue: FilePath | None = Field(
+        default=None,
+        description="Catalogue of bodies: a CSV or Parquet file or a FITS table with one row per body, a COCO JSON "
+        "file, or a folder of Pascal VOC XML files.",
+    )
+    simulate: SkyFields | None = Field(default=None, description="Simulated data, used when no catalogue is given.")
+    images: FilePath | None = Field(
+        default=None, description="Folder of the frames, relative to the catalogue; absent: that of the catalogue."
+    )
+    image: Text = Field(default="image", description="Column with the file of the frame.")
+    x: Text = Field(default="x", description="Column of positions along the width, in px.")
+    y: Text = Field(default="y", description="Column of positions along the height, in px.")
+    label: Text | None = Field(default=None, description="Column of classes; absent: label, if there is one.")
+    size: Text | None = Field(
+        default=None, description="Column of sizes (diameters) in px; absent: size, if there is one."
+    )
+    numbers: dict[Text, _Target] = Field(
+        default={}, description="More columns to predict for each body: unit, or unit and role."
+    )
+    brightness: Text | None = Field(
+        default=None, description="The number (of role magnitude or flux) by which completeness is told apart."
+    )
+    radius_px: float = Field(
+        default=2.0, gt=0, le=1000, description="Largest distance of a detection from its body, in px of the frame."
+    )
+    tile: Annotated[int, Field(ge=32, le=1024, multiple_of=16)] = Field(
+        default=128, description="Width and height in pixels of the tiles that frames are cut into."
+    )
+    binning: int = Field(
+        default=1, ge=1, le=32, description="Blocks of so many pixels along each side are averaged to one."
+    )
+    saturation: float | None = Field(
+        default=None, description="Pixel value from which a pixel is saturated: not learnt from, and not scored."
+    )
+    edge: int = Field(default=0, ge=0, le=10_000, description="Pixels along the edges of a frame that are not used.")
+    group: Text | None = Field(default=None, description="Column; frames with the same entry stay in one part.")
+    part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
+    sets: FilePath | None = Field(
+        default=None,
+        description="Folder with train.txt, val.txt and test.txt, which list frames, instead of a random split; "
+        "relative to the catalogue.",
+    )
+    hdu: _Hdus = Field(default=(), description="HDUs of FITS frames, by number or name, or all; absent: the first.")
+    dataset: Text | None = Field(default=None, description="Dataset in HDF5 and npz files.")
+    bands: Literal["auto", "first", "last"] = Field(
+        default="auto", description="Axis of the bands in FITS, HDF5 and NumPy files; auto: told from the shape."
+    )
+    stretch: Literal["asinh", "zscale", "linear"] = Field(default="asinh", description="How pixel values are scaled.")
+    background: Literal["keep", "subtract"] = Field(
+        default="keep", description="Whether the median of each frame and band is subtracted."
+    )
+    first_pixel: Annotated[int, Field(ge=0, le=1)] = Field(
+        default=0, description="Coordinate of the centre of the first pixel in tables: 0 as in NumPy, 1 as in FITS."
+    )
+
+    @model_validator(mode="after")
+    def _agrees(self) -> BodiesSpec:
+        if self.part is not None and self.sets is not None:
+            raise problem("sets", "cannot be combined with part", "one of the two")
+        for name, role in self.roles.items():
+            if role in ("x", "y"):
+                raise problem(f"numbers.{name}", f"role {role} is that of the place of a body", "another role")
+        roles = list(self.roles.values())
+        if roles.count("vx") != roles.count("vy"):
+            text = f"{roles.count('vx')} of role vx and {roles.count('vy')} of role vy, but augmentation rotates frames"
+            raise problem("numbers", text, "the same number of both, in the same order")
+        if self.brightness is not None and self.roles.get(self.brightness) not in ("magnitude", "flux"):
+            able = ", ".join(name for name, role in self.roles.items() if role in ("magnitude", "flux"))
+            raise problem(
+                "brightness", f"{self.brightness} is no number of role magnitude or flux", able or "such a number"
+            )
+        return self
+
+    @property
+    def roles(self) -> dict[str, Role]:
+        """Role of each number."""
+        return {name: role_of(name, target) for name, target in self.numbers.items()}
+
+
 class DataSpec(StrictModel):
-    """The data that trials train on: a folder of images, a table, time series, or images listed in a manifest.
+    """The data that trials train on: images in folders, a table, series, images in a manifest, or frames of bodies.
 
     This is the ``data`` section of a sweep file. Each trainer reads the keys for its kind of data and ignores the rest.
 
@@ -526,6 +622,8 @@ class DataSpec(StrictModel):
         Time series for the trainers ``rnn`` and ``cnn1d``; default None.
     frames
         Images with a manifest for the trainer ``cnn_values``; default None.
+    bodies
+        Frames with a catalogue of bodies for the trainer ``detector``; default None.
     split
         Random split into train, val and test parts; default 60 %, 20 % and 20 %.
     group_by
@@ -546,8 +644,8 @@ class DataSpec(StrictModel):
 
     model_config = ConfigDict(
         json_schema_extra={
-            "description": "The data that trials train on: a folder of images, a table, time series, or images listed "
-            "in a manifest."
+            "description": "The data that trials train on: a folder of images, a table, time series, images listed "
+            "in a manifest, or frames with a catalogue of bodies."
         }
     )
 
@@ -580,6 +678,9 @@ class DataSpec(StrictModel):
     table: TableSpec | None = Field(default=None, description="Table for the trainers mlp and boosting.")
     series: SeriesSpec | None = Field(default=None, description="Time series for the trainers rnn and cnn1d.")
     frames: FramesSpec | None = Field(default=None, description="Images with a manifest for the trainer cnn_values.")
+    bodies: BodiesSpec | None = Field(
+        default=None, description="Frames with a catalogue of bodies for the trainer detector."
+    )
     split: SplitSpec = Field(default=SplitSpec(), description="Random split into train, val and test parts.")
     group_by: str | None = Field(
         default=None,
@@ -603,6 +704,7 @@ class DataSpec(StrictModel):
             "table.file": None if self.table is None else self.table.file,
             "series.path": None if self.series is None else self.series.path,
             "frames.manifest": None if self.frames is None else self.frames.manifest,
+            "bodies.catalogue": None if self.bodies is None else self.bodies.catalogue,
         }
         given = next((name for name, path in paths.items() if path is not None), None)
         if self.url is not None and given is not None:
@@ -634,7 +736,7 @@ class DataSpec(StrictModel):
         Parameters
         ----------
         kind
-            ``"images"``, ``"table"``, ``"series"`` or ``"frames"``.
+            ``"images"``, ``"table"``, ``"series"``, ``"frames"`` or ``"bodies"``.
 
         Returns
         -------
@@ -661,7 +763,7 @@ class DataSpec(StrictModel):
         location
             Path of a folder or file, or the URL of one as text. The URL is not checked.
         kind
-            ``"images"``, ``"table"``, ``"series"`` or ``"frames"``.
+            ``"images"``, ``"table"``, ``"series"``, ``"frames"`` or ``"bodies"``.
 
         Returns
         -------
@@ -688,4 +790,7 @@ class DataSpec(StrictModel):
         if kind == "frames":
             frames = (self.frames or FramesSpec()).model_copy(update={"manifest": path})
             return self.model_copy(update={"frames": frames})
+        if kind == "bodies":
+            bodies = (self.bodies or BodiesSpec()).model_copy(update={"catalogue": path})
+            return self.model_copy(update={"bodies": bodies})
         return self.model_copy(update={"folder": path})

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from aifs_tune._util.lazy import lazy_names
 
 if TYPE_CHECKING:
+    from aifs_tune.data.bodies.prepare import prepare_bodies
     from aifs_tune.data.cache import open_images
     from aifs_tune.data.examples import ExampleSet, PreparedExamples, open_examples
     from aifs_tune.data.frames.prepare import prepare_frames
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from aifs_tune.data.images.prepare import PreparedImages, prepare_images
     from aifs_tune.data.series.prepare import prepare_series
     from aifs_tune.data.simulate.moving_sky import simulate_moving_sky
+    from aifs_tune.data.simulate.sky_fields import simulate_sky_fields
     from aifs_tune.data.tables import prepare_table
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "near_duplicates",
     "open_examples",
     "open_images",
+    "prepare_bodies",
     "prepare_frames",
     "prepare_images",
     "prepare_series",
     "prepare_table",
     "simulate_moving_sky",
+    "simulate_sky_fields",
 ]
 
 __getattr__, __dir__ = lazy_names(
@@ -43,10 +47,12 @@ __getattr__, __dir__ = lazy_names(
         "near_duplicates": "images.near_duplicates",
         "open_examples": "examples",
         "open_images": "cache",
+        "prepare_bodies": "bodies.prepare",
         "prepare_frames": "frames.prepare",
         "prepare_images": "images.prepare",
         "prepare_series": "series.prepare",
         "prepare_table": "tables",
         "simulate_moving_sky": "simulate.moving_sky",
+        "simulate_sky_fields": "simulate.sky_fields",
     },
 )

@@ -24,11 +24,13 @@ def division_of(
     elif kind == "series" and data.series is not None and data.series.forecast is not None:
         by = "time"
     else:
-        of = data.table if kind == "table" else data.series if kind == "series" else data.frames
+        of = getattr(data, kind)
         order = getattr(of, "order", None)
+        sets = getattr(of, "sets", None)
         if of is not None:
             groups = of.group
-            by = "column" if of.part else "order" if order else "random"
+            by = "folders" if sets else "column" if of.part else "order" if order else "random"
+            given = ("train", "val") if sets else given
             column = of.part or order
     drawn = by == "random" or (by == "folders" and "val" not in given)
     return {

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, Simulate, TableSpec
+from aifs_tune.config.data import BodiesSpec, DataSpec, FramesSpec, SeriesSpec, Simulate, TableSpec
 from aifs_tune.data.digests import Progress
 from aifs_tune.data.division import division_of
 from aifs_tune.data.examples import PreparedExamples
@@ -46,6 +46,11 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         if frames.manifest is None and frames.simulate is None:
             raise DataError(f"{asked_by} needs a manifest of images; give --data FILE or data.frames")
         return data if frames.manifest is None else data.at(frames.manifest.absolute(), kind)
+    if kind == "bodies":
+        bodies = data.bodies or BodiesSpec()
+        if bodies.catalogue is None and bodies.simulate is None:
+            raise DataError(f"{asked_by} needs a catalogue of bodies; give --data FILE or data.bodies")
+        return data if bodies.catalogue is None else data.at(bodies.catalogue.absolute(), kind)
     if data.folder is None and data.simulate is None:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
@@ -121,7 +126,8 @@ def prepare(
         prepared = _prepared_examples(data, kind, strict, tell, tell_early or tell, progress)
         for line in prepared.lines:
             tell(line)
-        division = division_of(data, kind, has_classes=bool(prepared.examples.classes))
+        has_classes = bool(prepared.examples.classes) and kind != "bodies"
+        division = division_of(data, kind, has_classes=has_classes)
         fingerprint = prepared.examples.fingerprint
         return Prepared(
             prepared.location,
@@ -148,7 +154,13 @@ def prepare(
     )
 
 
-_SIMULATED = {"images": "images of a sky", "table": "tables", "series": "series", "frames": "frames of a sky"}
+_SIMULATED = {
+    "images": "images of a sky",
+    "table": "tables",
+    "series": "series",
+    "frames": "frames of a sky",
+    "bodies": "fields",
+}
 
 
 def _is_simulated(data: DataSpec, kind: str) -> bool:
@@ -158,6 +170,8 @@ def _is_simulated(data: DataSpec, kind: str) -> bool:
         return data.series is not None and data.series.path is None
     if kind == "frames":
         return data.frames is not None and data.frames.manifest is None
+    if kind == "bodies":
+        return data.bodies is not None and data.bodies.catalogue is None
     return data.folder is None
 
 
@@ -197,7 +211,7 @@ def facts_of(location: Path, kind: str) -> dict[str, Any]:
 
 def _has_manifest(data: DataSpec, kind: str) -> bool:
     """Whether a file of this kind can be a manifest, which names other files."""
-    return kind == "frames" or (kind == "series" and (data.series is None or data.series.forecast is None))
+    return kind in ("frames", "bodies") or (kind == "series" and (data.series is None or data.series.forecast is None))
 
 
 def _prepared_examples(
@@ -216,6 +230,8 @@ def _prepared_examples(
         from aifs_tune.data.series.prepare import prepare_series
 
         return prepare_series(data, strict=strict)
+    if kind == "bodies":
+        return _prepared_bodies(data, strict, tell, progress)
     from aifs_tune.data.frames.prepare import prepare_frames
 
     if data.frames is not None and data.frames.manifest is None and data.frames.simulate is not None:
@@ -225,6 +241,18 @@ def _prepared_examples(
         tell(f"simulated sky: {sky.images} fields, {sky.frames} frames of {sky.size} px each")
         data = data.at(simulate_moving_sky(sky, progress), kind)
     return prepare_frames(data, strict=strict, progress=progress, tell=tell_early)
+
+
+def _prepared_bodies(data: DataSpec, strict: bool, tell: Callable[[str], None], progress: Progress) -> PreparedExamples:
+    from aifs_tune.data.bodies.prepare import prepare_bodies
+
+    if data.bodies is not None and data.bodies.catalogue is None and data.bodies.simulate is not None:
+        from aifs_tune.data.simulate.sky_fields import simulate_sky_fields
+
+        sky = data.bodies.simulate
+        tell(f"simulated sky: {sky.fields} fields of {sky.size} px, {sky.bodies:g} bodies each on average")
+        data = data.at(simulate_sky_fields(sky, progress), "bodies")
+    return prepare_bodies(data, strict=strict, progress=progress)
 
 
 def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:

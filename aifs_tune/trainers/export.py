@@ -1,7 +1,7 @@
 """Export of trained networks as a Keras file of standard layers and as ONNX.
 
 Both take examples that are prepared like the training examples, and return probabilities, or numbers in the units of
-their targets, computed in float32.
+their targets, or the detections of tiles, computed in float32.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from typing import Any
 from aifs_tune.config.sweep import KERAS as KERAS_MODEL
 from aifs_tune.errors import RequestError
 from aifs_tune.trainers.load import LoadedNetwork
+from aifs_tune.trainers.models.detector import in_units
 from aifs_tune.trainers.models.mlp import COLUMN_SCALE
 from aifs_tune.trainers.network.layers import variables_of
 from aifs_tune.trainers.network.runtime import keras, tf
@@ -42,6 +43,8 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     def predict(*inputs: Any) -> Any:
         prepared = network.preprocess(inputs[0] if loaded.is_of_images else inputs)
         y_pred = network.activation(network.outputs(prepared, lambda values: values, is_training=False))
+        if loaded.trainer == "detector":
+            return tf.identity(in_units(y_pred, targets), "detections")
         if not targets:
             return tf.identity(tf.exp(y_pred), "probabilities")
         scales, centres = ([getattr(one, name) for one in targets] for name in ("scale", "centre"))
@@ -71,7 +74,7 @@ def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:
     kind = getattr(shape, "kind", "")
     if loaded.is_of_images:
         return [("images", shape.image, "uint8")]
-    if loaded.trainer == "cnn_values" or kind == "frames":
+    if loaded.trainer in ("cnn_values", "detector") or kind == "frames":
         return [("images", shape.image, "float32")]
     if loaded.trainer == "mlp" or kind == "table":
         return [("columns", shape.inputs if kind else (shape.n_inputs,), "float32")]

@@ -19,6 +19,7 @@ from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.models.cnn1d import Cnn1dNetwork, Cnn1dParams, Cnn1dShape
 from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesParams, CnnValuesShape
+from aifs_tune.trainers.models.detector import DetectorNetwork, DetectorParams, DetectorShape, detections_in_units
 from aifs_tune.trainers.models.mlp import MlpNetwork, MlpParams, MlpShape
 from aifs_tune.trainers.models.residual import ResidualNetwork, ResidualParams, ResidualShape
 from aifs_tune.trainers.models.rnn import RnnNetwork, RnnParams, RnnShape
@@ -38,6 +39,7 @@ _TYPES: dict[str, tuple[Any, Any, Any]] = {
     "rnn": (RnnParams, RnnShape, RnnNetwork),
     "cnn1d": (Cnn1dParams, Cnn1dShape, Cnn1dNetwork),
     "cnn_values": (CnnValuesParams, CnnValuesShape, CnnValuesNetwork),
+    "detector": (DetectorParams, DetectorShape, DetectorNetwork),
 }
 NETWORKS = (*_TYPES, KERAS)
 """Trainers whose weights are those of a network."""
@@ -87,16 +89,20 @@ class LoadedNetwork:
         ----------
         *inputs
             Images as one uint8 array (n, height, width, channels); tables as one float32 array (n, columns); series as
-            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands).
+            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands); tiles
+            of a detector likewise, with masks (n, height, width) unless all pixels count.
 
         Returns
         -------
         numpy.ndarray
-            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets); of a
+            detector those of :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
         """
         stored = tuple(resident(np.array(array)) for array in inputs)
         raw = stored[0] if self.is_of_images else stored
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
+        if self.trainer == "detector":
+            return detections_in_units(y_pred, self.targets)
         return in_target_units(y_pred, self.targets)
 
     def attributions(

@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
-from aifs_tune.config.data import DataSpec
+from aifs_tune.config.data import BodiesSpec, DataSpec
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.boosting import BoostingTrainer
+from aifs_tune.trainers.detections import detection_metrics
 from aifs_tune.trainers.models.cnn import CnnTrainer
 from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
 from aifs_tune.trainers.models.cnn_values import CnnValuesTrainer
+from aifs_tune.trainers.models.detector import DetectorTrainer
 from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.residual import ResidualCnnTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
@@ -19,7 +21,7 @@ from aifs_tune.trainers.models.transfer import TransferTrainer
 from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS
 from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
 
-DataKind: TypeAlias = Literal["images", "table", "series", "frames"]
+DataKind: TypeAlias = Literal["images", "table", "series", "frames", "bodies"]
 """Kind of data that a trainer learns from."""
 
 
@@ -66,6 +68,9 @@ class TrainerEntry:
 
     def metrics(self, data: DataSpec) -> tuple[str, ...]:
         """Metrics that an epoch reports on ``data``."""
+        if self.kind == "bodies":
+            bodies = data.bodies or BodiesSpec()
+            return detection_metrics(list(bodies.numbers), has_brightness=bodies.brightness is not None)
         targets = data.targets(self.kind)
         return value_metrics(targets) if targets else CLASS_METRICS
 
@@ -79,5 +84,6 @@ TRAINERS: dict[str, TrainerEntry] = {
     "rnn": TrainerEntry("series", RnnTrainer),
     "cnn1d": TrainerEntry("series", Cnn1dTrainer),
     "cnn_values": TrainerEntry("frames", CnnValuesTrainer),
+    "detector": TrainerEntry("bodies", DetectorTrainer),
 }
 """Trainers by the name that a sweep file gives."""

@@ -47,6 +47,7 @@ def data_of(file: Path) -> Any:
 
 def test_the_files_that_ship() -> None:
     assert set(FILES) == {
+        "blood_cell_boxes",
         "blood_cells",
         "breast_cancer",
         "celestial_cnn",
@@ -59,6 +60,7 @@ def test_the_files_that_ship() -> None:
         "radio_galaxies",
         "residual_cnn",
         "seismograms",
+        "sky_fields",
         "sky_positions",
         "transfer",
     }

@@ -5,6 +5,7 @@ from typing import ClassVar
 
 import pytest
 from compiled_once import CompiledOnce
+from small_fields import SMALL_DETECTOR, spots
 from small_images import SMALL_NET, blobs
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
 from small_tables import clouds, planes
@@ -14,6 +15,7 @@ from aifs_tune.trainers.boosting import BoostingTrainer
 from aifs_tune.trainers.function import FunctionTrainer
 from aifs_tune.trainers.models.cnn import CnnTrainer
 from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
+from aifs_tune.trainers.models.detector import DetectorTrainer
 from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
 from aifs_tune.trainers.protocol import Trainer
@@ -105,6 +107,14 @@ class TestMlpTrainerOfNumbers(CompiledOnce):
 
     def make_new(self) -> Trainer:
         return MlpTrainer(planes(), threads=1)
+
+
+class TestDetectorTrainer(CompiledOnce):
+    first: ClassVar = SMALL_DETECTOR | {"rotation_deg": 30.0, "noise": 0.02, "brightness": 0.1}
+    second: ClassVar = SMALL_DETECTOR | {"dropout": 0.2, "spread": 0.2}
+
+    def make_new(self) -> Trainer:
+        return DetectorTrainer(spots(), threads=1)
 
 
 class TestBoostingTrainer(TrainerContract):

@@ -19,6 +19,7 @@ _TASKS = {
     "table": "tabular-classification",
     "series": "time-series-classification",
     "frames": "image-classification",
+    "bodies": "object-detection",
 }
 
 

@@ -29,7 +29,13 @@ def _named(data: DataSpec) -> DataSpec:
     update: dict[str, Any] = {}
     if data.folder is not None:
         update["folder"] = Path(data.folder.name)
-    for section, key in (("labels", "file"), ("table", "file"), ("series", "path"), ("frames", "manifest")):
+    for section, key in (
+        ("labels", "file"),
+        ("table", "file"),
+        ("series", "path"),
+        ("frames", "manifest"),
+        ("bodies", "catalogue"),
+    ):
         held = getattr(data, section)
         if held is not None and getattr(held, key) is not None:
             update[section] = held.model_copy(update={key: Path(getattr(held, key).name)})
@@ -45,12 +51,13 @@ def local_data(spec: SweepSpec) -> str | None:
     data = spec.data
     if data is None:
         return None
-    table, series, frames = data.table, data.series, data.frames
+    table, series, frames, bodies = data.table, data.series, data.frames, data.bodies
     paths = [
         data.folder,
         None if table is None else table.file,
         None if series is None else series.path,
         None if frames is None else frames.manifest,
+        None if bodies is None else bodies.catalogue,
     ]
     return next((str(path) for path in paths if path is not None), None)
 

@@ -209,6 +209,7 @@ NETWORKS = {
     "rnn": "a recurrent neural network",
     "cnn1d": "a one-dimensional convolutional neural network",
     "cnn_values": "a convolutional neural network that predicts numbers",
+    "detector": "a fully convolutional network that detects bodies (CenterNet)",
     "keras": "the Keras model",
 }
 """What each trainer is."""

@@ -14,7 +14,7 @@ from aifs_tune.trainers.augment.tensorflow import GEOMETRIC, drawn_transforms, w
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.runtime import tf
 
-_MIN_BRIGHTNESS = 1e-3
+MIN_BRIGHTNESS = 1e-3
 """Smallest factor of brightness; the magnitude of a factor 0 would be infinite."""
 
 _IDENTITY = (1.0, 0.0, 0.0, 0.0, 1.0, 0.0, 0.0, 0.0)
@@ -143,10 +143,10 @@ def change(
 
     is_moved = tf.add_n([hyperparameters[name] for name in GEOMETRIC]) > 0
     warped, placed = tf.cond(is_moved, moved, lambda: (images, y_true))
-    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, _MIN_BRIGHTNESS)
+    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, MIN_BRIGHTNESS)
     lit, weighed = tf.cond(
         hyperparameters["brightness"] > 0,
-        lambda: (_lit(warped, factors[:, None, None, None], bends), of.brightened(placed, factors)),
+        lambda: (relit(warped, factors[:, None, None, None], bends), of.brightened(placed, factors)),
         lambda: (warped, placed),
     )
 
@@ -156,7 +156,7 @@ def change(
     return tf.cond(hyperparameters["noise"] > 0, grainy, lambda: lit), weighed
 
 
-def _lit(images: Any, factors: Any, bends: Any) -> Any:
+def relit(images: Any, factors: Any, bends: Any) -> Any:
     bends = np.asarray(bends, np.float32)
     safe = np.where(bends > 0, bends, 1)
     bent = tf.asinh(factors * tf.sinh(images * safe)) / safe

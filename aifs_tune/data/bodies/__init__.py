@@ -1,0 +1,1 @@
+"""Frames with many bodies each: catalogues, tiles and masks."""
