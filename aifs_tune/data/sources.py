@@ -41,16 +41,8 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         if series.path is None and series.simulate is None:
             raise DataError(f"{asked_by} needs series; give --data PATH or data.series")
         return data if series.path is None else data.at(series.path.absolute(), kind)
-    if kind == "frames":
-        frames = data.frames or FramesSpec()
-        if frames.manifest is None and frames.simulate is None:
-            raise DataError(f"{asked_by} needs a manifest of images; give --data FILE or data.frames")
-        return data if frames.manifest is None else data.at(frames.manifest.absolute(), kind)
-    if kind == "bodies":
-        bodies = data.bodies or BodiesSpec()
-        if bodies.catalogue is None and bodies.simulate is None:
-            raise DataError(f"{asked_by} needs a catalogue of bodies; give --data FILE or data.bodies")
-        return data if bodies.catalogue is None else data.at(bodies.catalogue.absolute(), kind)
+    if kind in ("frames", "bodies"):
+        return _with_list(data, kind, asked_by)
     if data.folder is None and data.simulate is None:
         raise DataError(f"{asked_by} needs images; give --data FOLDER or data.folder")
     if data.folder is None:
@@ -61,6 +53,19 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
     if data.labels is None:
         return found
     return found.model_copy(update={"labels": data.labels.model_copy(update={"file": data.labels.file.absolute()})})
+
+
+def _with_list(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
+    """``data`` with the absolute path of its manifest or catalogue."""
+    if kind == "frames":
+        frames = data.frames or FramesSpec()
+        what, listing, simulate = "a manifest of images", frames.manifest, frames.simulate
+    else:
+        bodies = data.bodies or BodiesSpec()
+        what, listing, simulate = "a catalogue of bodies", bodies.catalogue, bodies.simulate
+    if listing is None and simulate is None:
+        raise DataError(f"{asked_by} needs {what}; give --data FILE or data.{kind}")
+    return data if listing is None else data.at(listing.absolute(), kind)
 
 
 def _check_images(folder: Path, data: DataSpec) -> None:

@@ -19,7 +19,13 @@ from aifs_tune.trainers.checkpoint import WEIGHTS_NAME, read_state
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.models.cnn1d import Cnn1dNetwork, Cnn1dParams, Cnn1dShape
 from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesParams, CnnValuesShape
-from aifs_tune.trainers.models.detector import DetectorNetwork, DetectorParams, DetectorShape, detections_in_units
+from aifs_tune.trainers.models.detector import (
+    DetectorNetwork,
+    DetectorParams,
+    DetectorShape,
+    detections_in_units,
+    with_masks,
+)
 from aifs_tune.trainers.models.mlp import MlpNetwork, MlpParams, MlpShape
 from aifs_tune.trainers.models.residual import ResidualNetwork, ResidualParams, ResidualShape
 from aifs_tune.trainers.models.rnn import RnnNetwork, RnnParams, RnnShape
@@ -89,8 +95,8 @@ class LoadedNetwork:
         ----------
         *inputs
             Images as one uint8 array (n, height, width, channels); tables as one float32 array (n, columns); series as
-            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands); tiles
-            of a detector likewise, with masks (n, height, width) unless all pixels count.
+            values (n, steps, channels) and lengths (n,); images of numbers as one array (n, height, width, bands);
+            tiles of a detector likewise, with masks (n, height, width) unless all pixels count.
 
         Returns
         -------
@@ -98,7 +104,8 @@ class LoadedNetwork:
             Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets); of a
             detector those of :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
         """
-        stored = tuple(resident(np.array(array)) for array in inputs)
+        given = with_masks(inputs) if self.trainer == "detector" else inputs
+        stored = tuple(resident(np.array(array)) for array in given)
         raw = stored[0] if self.is_of_images else stored
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
         if self.trainer == "detector":

@@ -12,9 +12,9 @@ SMALL_DETECTOR: dict[str, Any] = {
     "filters": 4,
     "halvings": 1,
     "output_stride": 1,
-    "batch_size": 4,
+    "batch_size": 2,
     "learning_rate": 0.01,
-    "min_score": 0.05,
+    "min_score": 0.01,
 }
 
 
@@ -37,7 +37,7 @@ def spots(n: int = 18, edge: int = 32) -> ExampleSet:
     facts = {
         "tile": edge,
         "binning": 1,
-        "radius_px": 3.0,
+        "radius_px": 8.0,
         "usual_size_px": 4,
         "mean_bodies": 2.0,
         "most_detections": 16,

@@ -1,4 +1,4 @@
-"""Preparation of frames with many bodies: they are read, stretched and cut into tiles, each with its bodies and mask."""
+"""Preparation of frames with many bodies: read, stretched and cut into tiles, each with its bodies and mask."""
 
 from __future__ import annotations
 
@@ -173,9 +173,8 @@ class _Preparation:
         bands: list[Band] = []
         read = reader.read(files, Request(note=notes.setdefault, band=bands.append))
         if min(read.shape[:2]) < self._spec.binning:
-            raise UnreadableError(
-                f"has {read.shape[0]} x {read.shape[1]} px, fewer than one block of data.bodies.binning"
-            )
+            height, width = read.shape[:2]
+            raise UnreadableError(f"has {height} x {width} px, fewer than one block of data.bodies.binning")
         ranges = ranges_of(read)
         whole = filled(read, self._spec.background, n_missing=int(ranges[2].sum()))
         mask = self._mask(read)

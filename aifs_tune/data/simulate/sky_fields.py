@@ -154,7 +154,7 @@ def _magnitude(random: np.random.Generator) -> float:
 
 def _offsets(x: float, y: float) -> tuple[NDArray[np.float64], NDArray[np.float64], tuple[int, int]]:
     """Fine offsets along x and y of the pixels around a place, and the column and row of the first of them."""
-    left, top = int(round(x)) - _REACH_PX, int(round(y)) - _REACH_PX
+    left, top = round(x) - _REACH_PX, round(y) - _REACH_PX
     fine = (np.arange((2 * _REACH_PX + 1) * _FINER) + 0.5) / _FINER - 0.5
     return fine + left - x, fine + top - y, (left, top)
 

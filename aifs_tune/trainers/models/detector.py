@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any, ClassVar, Literal, NamedTuple
@@ -145,7 +145,8 @@ class DetectorShape:
             )
         if self.output_stride > block:
             raise RequestError(
-                f"output_stride: {self.output_stride} is not possible with {self.halvings} halvings; allowed: 1 to {block}"
+                f"output_stride: {self.output_stride} is not possible with {self.halvings} halvings; "
+                f"allowed: 1 to {block}"
             )
         check_n_weights(self, self.n_weights, ("filters", "halvings"))
 
@@ -422,6 +423,13 @@ def _from_inside(transforms: Any, height: int, width: int) -> Any:
     return tf.cast(is_inside, tf.float32)
 
 
+def with_masks(inputs: Sequence[NDArray[Any]]) -> tuple[NDArray[Any], NDArray[np.uint8], NDArray[np.int32]]:
+    """Inputs as in prepared data from tiles, and masks where there are any; a prediction does not use the places."""
+    tiles = inputs[0]
+    masks = inputs[1] if len(inputs) > 1 else np.ones(tiles.shape[:3], np.uint8)
+    return tiles, masks, np.zeros((len(tiles), 7), np.int32)
+
+
 def in_units(y_pred: Any, targets: tuple[Target, ...]) -> Any:
     """Detections as a tensor (n, detections, 5 + numbers), with numbers in their units."""
     rows = tf.reshape(y_pred, (-1, y_pred.shape[1] // (_N_DETECTION + len(targets)), _N_DETECTION + len(targets)))
@@ -610,7 +618,7 @@ class DetectorTrainer(ExamplesTrainer):
             and size in px of the tile, and the numbers in their units.
         """
         everything = np.arange(len(inputs[0]), dtype=np.int32)
-        stored = tuple(resident(np.array(array)) for array in inputs)
+        stored = tuple(resident(np.array(array)) for array in with_masks(inputs))
         with self._best_weights() as network:
             y_pred: NDArray[np.float32] = network.predict(stored, everything)
         return detections_in_units(y_pred, self._data.targets)
