@@ -137,6 +137,8 @@ def explain_files(
 ) -> Explanations:
     """See :meth:`aifs_tune.analysis.model.Model.explain_files`."""
     kind = model.preparation.kind
+    if kind == "bodies":
+        raise RequestError(f"{model.name} is a detector, which answers for each body; allowed: a model of one answer")
     n_most = most or (MOST_ROWS if kind == "table" else MOST)
     names = model.classes or tuple(target.name for target in model.targets)
     chosen = _number_of(of, names)

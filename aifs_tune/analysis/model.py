@@ -251,7 +251,7 @@ class Model:
         Returns
         -------
         Answers
-            A row for each example, and the files that could not be read.
+            A row for each example, or of a detector for each body, and the files that could not be read.
 
         Raises
         ------
@@ -260,6 +260,8 @@ class Model:
         """
         import pandas as pd
 
+        if self.preparation.kind == "bodies":
+            return self._catalogue(files_in(files), progress)
         found, tables, names = files_in(files), [], list[str]()
         skipped, remarks = list[SkippedFile](), list[str]()
         n_done = 0
@@ -286,6 +288,25 @@ class Model:
                 for i, target in enumerate(self.targets)
             }
         return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
+
+    def _catalogue(self, files: Sequence[Path], progress: Callable[[str, int, int], None] | None) -> Answers:
+        """A row for each body in frames, from the score that the training chose."""
+        import pandas as pd
+
+        from aifs_tune.trainers.models.detector import catalogue_rows
+
+        member, n_done = self.members[0], 0
+        tables, skipped = list[pd.DataFrame](), list[SkippedFile]()
+        remarks = ["bodies of several members are not averaged: the first one answers"] * (len(self.members) > 1)
+        for batch in self.preparation.batches(files):
+            skipped += batch.skipped
+            if batch.names:
+                tables.append(pd.DataFrame(catalogue_rows(member, batch.inputs, batch.names)))
+            n_done = min(n_done + len({*batch.names}) + len(batch.skipped), len(files))
+            if progress is not None:
+                progress("predicting", n_done, len(files))
+        table = pd.concat(tables, ignore_index=True) if tables else pd.DataFrame()
+        return Answers(table, tuple(skipped), tuple(remarks))
 
     def explain_files(
         self,
@@ -322,7 +343,7 @@ class Model:
         DataError
             If a file does not exist, or a table lacks a column.
         RequestError
-            If ``of`` is not predicted.
+            If ``of`` is not predicted, or the model is a detector.
         """
         from aifs_tune.analysis.explanation import explain_files
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, FramesSpec, SeriesSpec, TableSpec
+from aifs_tune.data.bodies.read import BodySettings, read_body_frame, tiles_of_frame
 from aifs_tune.data.columns import EntrySettings, as_numbers
 from aifs_tune.data.digests import open_regular
 from aifs_tune.data.frames.formats import ImageReader
@@ -42,6 +43,7 @@ if TYPE_CHECKING:
 _FAR = 10
 _BATCH = 256
 """Files that are read before the model predicts them."""
+_BATCH_OF_BODIES = 16
 _MOST_NAMED = 3
 
 
@@ -87,9 +89,34 @@ class Preparation:
         if self.kind == "table":
             yield from (self._rows(file) for file in files)
             return
-        read = {"images": self._images, "frames": self._frames, "series": self._series}[self.kind]
-        for start in range(0, len(files), _BATCH):
-            yield read(files[start : start + _BATCH])
+        read = {"images": self._images, "frames": self._frames, "series": self._series, "bodies": self._bodies}[
+            self.kind
+        ]
+        size = _BATCH_OF_BODIES if self.kind == "bodies" else _BATCH
+        for start in range(0, len(files), size):
+            yield read(files[start : start + size])
+
+    def _bodies(self, files: Sequence[Path]) -> NewExamples:
+        """Tiles of frames with many bodies, their masks and places; the name of a tile is that of its file."""
+        edge, stretch = int(self.facts["tile"]), Stretch.from_json(self.facts["stretch"])
+        settings = BodySettings.from_json(self.facts["settings"])
+        n_bands = len(stretch.black)
+        arrays, names, skipped = [], list[str](), list[SkippedFile]()
+        with ImageReader(settings.reading) as reader:
+            for number, file in enumerate(files):
+                try:
+                    frame = read_body_frame((file,), settings, reader)
+                    if frame.pixels.shape[2] != n_bands:
+                        raise UnreadableError(f"has {frame.pixels.shape[2]} bands; allowed: {n_bands}, as in training")
+                except UnreadableError as error:
+                    skipped.append(SkippedFile(shown(str(file)), str(error)))
+                    continue
+                arrays.append(tiles_of_frame(stretch.apply(frame.pixels), frame.usable, number, edge))
+                names += [str(file)] * len(arrays[-1][0])
+        if not arrays:
+            return NewExamples((), (), skipped)
+        tiles, masks, places = (np.concatenate([each[i] for each in arrays]) for i in range(3))
+        return NewExamples((tiles, masks, places), names, skipped)
 
     def _images(self, files: Sequence[Path]) -> NewExamples:
         assert self.image is not None

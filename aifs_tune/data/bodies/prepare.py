@@ -5,19 +5,19 @@ from __future__ import annotations
 import tempfile
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from aifs_tune._util.atomic_files import PARTIAL
 from aifs_tune._util.cache import cache_root, storing
 from aifs_tune.config.data import BodiesSpec, DataSpec
 from aifs_tune.data.bodies.catalogue import Catalogue, FrameBodies, load_catalogue
-from aifs_tune.data.bodies.tiles import cut, placed, tiles_of
+from aifs_tune.data.bodies.read import BodySettings, read_body_frame, tiles_of_frame
+from aifs_tune.data.bodies.tiles import placed
 from aifs_tune.data.digests import Progress, digest_of_array
 from aifs_tune.data.examples import PreparedExamples, Target, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, name_below, sha256_of
@@ -25,8 +25,8 @@ from aifs_tune.data.frames.bands import band_rows
 from aifs_tune.data.frames.files import find_prepared, save_prepared
 from aifs_tune.data.frames.formats import ImageReader
 from aifs_tune.data.frames.manifest import MIN_IMAGES
-from aifs_tune.data.frames.stretch import Stretch, filled, fit_stretch, image_statistics, ranges_of
-from aifs_tune.data.image_files.arrays import Band, Pixels, Reading, Request, UnreadableError
+from aifs_tune.data.frames.stretch import Stretch, fit_stretch, image_statistics
+from aifs_tune.data.image_files.arrays import Band, UnreadableError
 from aifs_tune.data.images.folder import SUBSETS, SkippedFile, shown
 from aifs_tune.data.images.inspect import listed
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets
@@ -113,7 +113,7 @@ class _Preparation:
     def __init__(self, catalogue: Catalogue, data: DataSpec, scratch: Path) -> None:
         self._catalogue, self._data, self._scratch = catalogue, data, scratch
         self._spec = data.bodies or BodiesSpec()
-        self._reading = Reading(self._spec.hdu, self._spec.dataset, self._spec.bands)
+        self._settings = BodySettings.of(self._spec)
         self._notes, self._described = Counter[str](), Counter[tuple[Band, ...]]()
         self._left_out = Counter[str]()
 
@@ -139,7 +139,7 @@ class _Preparation:
             parts,
             classes=self._catalogue.classes,
             targets=targets,
-            facts=self._facts(stretch, y_true[parts["train"]], [frame.native for frame in frames]),
+            facts=self._facts(stretch, y_true[parts["train"]]),
         )
         lines = self._lines(frames, skipped, subsets, y_true, masks)
         files = self._files(frames, of_frame, parts)
@@ -150,7 +150,7 @@ class _Preparation:
 
     def _read(self, progress: Progress | None) -> tuple[list[_Frame], list[SkippedFile]]:
         manifest, frames, skipped = self._catalogue.manifest, list[_Frame](), list[SkippedFile]()
-        with ImageReader(self._reading) as reader:
+        with ImageReader(self._settings.reading) as reader:
             for row, files in enumerate(manifest.files):
                 try:
                     frames.append(self._frame(row, files, reader))
@@ -171,35 +171,13 @@ class _Preparation:
     def _frame(self, row: int, files: tuple[Path, ...], reader: ImageReader) -> _Frame:
         notes: dict[str, None] = {}
         bands: list[Band] = []
-        read = reader.read(files, Request(note=notes.setdefault, band=bands.append))
-        if min(read.shape[:2]) < self._spec.binning:
-            height, width = read.shape[:2]
-            raise UnreadableError(f"has {height} x {width} px, fewer than one block of data.bodies.binning")
-        ranges = ranges_of(read)
-        whole = filled(read, self._spec.background, n_missing=int(ranges[2].sum()))
-        mask = self._mask(read)
-        pixels, usable = binned(whole, self._spec.binning), binned(mask[..., None], self._spec.binning)[..., 0] == 1
+        read = read_body_frame(files, self._settings, reader, note=notes.setdefault, band=bands.append)
         file = self._scratch / f"{row}.npz"
-        np.savez(file, pixels=pixels, usable=usable)
+        np.savez(file, pixels=read.pixels, usable=read.usable)
         self._notes.update(notes)
         self._described[tuple(bands)] += 1
-        statistics = image_statistics(pixels, self._spec.stretch)
-        native = (read.shape[0], read.shape[1])
-        return _Frame(row, file, digest_of_array(pixels), native, statistics, ranges)
-
-    def _mask(self, read: Pixels) -> NDArray[np.float32]:
-        """1 where a pixel (height, width) counts, else 0."""
-        bad = ~np.isfinite(read).all(axis=2)
-        if self._spec.saturation is not None:
-            with np.errstate(invalid="ignore"):
-                is_saturated = (read >= self._spec.saturation).any(axis=2)
-            if is_saturated.any():
-                bad |= ndimage.distance_transform_edt(~is_saturated) <= self._spec.radius_px
-        if edge := self._spec.edge:
-            inner = np.zeros_like(bad)
-            inner[edge:-edge, edge:-edge] = True
-            bad |= ~inner
-        return np.asarray(~bad, np.float32)
+        statistics = image_statistics(read.pixels, self._spec.stretch)
+        return _Frame(row, file, digest_of_array(read.pixels), read.native, statistics, read.ranges)
 
     def _subsets(self, frames: Sequence[_Frame]) -> Subsets:
         manifest = self._catalogue.manifest
@@ -232,12 +210,8 @@ class _Preparation:
             pixels, usable = stretch.apply(stored["pixels"]), stored["usable"]
         frame.file.unlink()
         bodies = self._bodies(frame, usable, targets)
-        height, width = usable.shape
-        places = tiles_of(height, width, self._spec.tile)
-        numbered = np.insert(places, 0, number, axis=1).astype(np.int32)
-        cuts = [cut(pixels, place, self._spec.tile) for place in places]
-        masks = [cut(usable.astype(np.uint8)[..., None], place, self._spec.tile)[..., 0] for place in places]
-        return np.stack(cuts), np.stack(masks), numbered, [placed(bodies, place, self._spec.tile) for place in places]
+        cuts, masks, places = tiles_of_frame(pixels, usable, number, self._spec.tile)
+        return cuts, masks, places, [placed(bodies, place[1:], self._spec.tile) for place in places]
 
     def _bodies(self, frame: _Frame, usable: NDArray[np.bool_], targets: Sequence[Target]) -> NDArray[np.float32]:
         """Bodies of a frame that count, as rows of ``y_true`` with places in px of the frame; masks difficult ones."""
@@ -263,9 +237,7 @@ class _Preparation:
         self._left_out["on masked pixels"] += int((~seen).sum())
         return np.asarray(found[seen])
 
-    def _facts(
-        self, stretch: Stretch, training: NDArray[np.float32], natives: Sequence[tuple[int, int]]
-    ) -> dict[str, Any]:
+    def _facts(self, stretch: Stretch, training: NDArray[np.float32]) -> dict[str, Any]:
         spec, bodies = self._spec, training[training[..., STATE] > 0]
         own = bodies[bodies[:, IS_OWN] > 0]
         n_most = int(training[..., STATE].sum(axis=1).max())
@@ -277,13 +249,9 @@ class _Preparation:
             "mean_bodies": float(max(1.0, training[..., STATE].sum(axis=1).mean())),
             "most_detections": int(min(spec.tile**2 // 16, max(32, 2 * n_most))),
             "roles": list(spec.roles.values()),
-            "reading": asdict(self._reading),
-            "background": spec.background,
-            "saturation": spec.saturation,
-            "edge": spec.edge,
+            "settings": self._settings.to_json(),
             "stretch": stretch.to_json(),
             "bends": stretch.bends.tolist(),
-            "native": list(natives[0]),
         }
         if spec.brightness is not None:
             column = list(spec.numbers).index(spec.brightness)
@@ -333,15 +301,6 @@ class _Preparation:
             groups=None if manifest.groups is None else [shown(manifest.groups[frames[i].row]) for i in of_frame],
             lists=list(lists),
         )
-
-
-def binned(pixels: NDArray[np.float32], blocks: int) -> NDArray[np.float32]:
-    """Mean of blocks of ``blocks`` x ``blocks`` pixels of (height, width, bands); the rest at the end is cut off."""
-    if blocks == 1:
-        return pixels
-    height, width = (each // blocks for each in pixels.shape[:2])
-    whole = pixels[: height * blocks, : width * blocks]
-    return np.asarray(whole.reshape(height, blocks, width, blocks, -1).mean(axis=(1, 3)), np.float32)
 
 
 def _hide(usable: NDArray[np.bool_], x: float, y: float, size: float) -> None:

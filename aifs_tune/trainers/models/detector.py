@@ -443,24 +443,52 @@ def detections_in_units(y_pred: NDArray[np.float32], targets: tuple[Target, ...]
     return found
 
 
-def detections_of(
-    y_pred: NDArray[np.float32], places: NDArray[np.int32], targets: tuple[Target, ...], facts: Mapping[str, Any]
-) -> Bodies:
-    """Detections of the counted areas of tiles, in px of their frames and the units of the numbers.
+def detections_of(detections: NDArray[np.float32], places: NDArray[np.int32], facts: Mapping[str, Any]) -> Bodies:
+    """Detections in the counted areas of tiles, with places and sizes in px of their frames.
 
     Parameters
     ----------
-    y_pred
-        Predictions of tiles, shape (n, detections * columns).
+    detections
+        Detections of tiles, shape (n, detections, 5 + numbers); see :func:`detections_in_units`.
     places
         Places of the tiles, shape (n, 7); see :func:`~aifs_tune.data.bodies.prepare.prepare_bodies`.
-    targets, facts
-        Numbers and facts of the prepared data.
+    facts
+        Facts of the prepared data.
     """
-    rows = y_pred.reshape(len(y_pred), -1, _N_DETECTION + len(targets)).astype(np.float64)
-    tile, _ = np.nonzero(rows[..., 0] > 0)
-    found = rows[rows[..., 0] > 0]
-    return _in_frames(found[:, 0], found[:, 1], found[:, 2:], places[tile], targets, facts)
+    tile, _ = np.nonzero(detections[..., 0] > 0)
+    found = detections[detections[..., 0] > 0].astype(np.float64)
+    return _in_frames(found[:, 0], found[:, 1], found[:, 2:], places[tile], facts)
+
+
+def catalogue_rows(loaded: Any, inputs: Sequence[NDArray[Any]], names: Sequence[str]) -> dict[str, Any]:
+    """Columns of a catalogue of the bodies in tiles, from the highest score of each frame down.
+
+    Parameters
+    ----------
+    loaded
+        A detector of :func:`~aifs_tune.trainers.load.load_network`.
+    inputs
+        Tiles, masks and places of prepared frames.
+    names
+        Name of the frame of each tile.
+    """
+    facts, places = loaded.facts["inputs"], inputs[2]
+    found = detections_of(loaded.predict(*inputs[:2]), places, facts)
+    found = found.chosen(found.score >= loaded.params.min_score)
+    order = np.lexsort((-found.score, found.frame))
+    name_of = dict(zip(places[:, 0].tolist(), names, strict=True))
+    columns: dict[str, Any] = {
+        "file": [name_of[frame] for frame in found.frame[order].tolist()],
+        "x": found.xy[order, 0],
+        "y": found.xy[order, 1],
+        "class": [loaded.classes[label] for label in found.label[order].tolist()],
+        "size": found.size[order],
+        "score": found.score[order],
+    }
+    return columns | {
+        f"{target.name} [{target.unit}]" if target.unit else target.name: found.numbers[order, i]
+        for i, target in enumerate(loaded.targets)
+    }
 
 
 def truths_of(examples: ExampleSet, part: NDArray[np.int32]) -> Bodies:
@@ -469,7 +497,9 @@ def truths_of(examples: ExampleSet, part: NDArray[np.int32]) -> Bodies:
     is_own = (y_true[..., STATE] > 0) & (y_true[..., IS_OWN] > 0)
     tile, _ = np.nonzero(is_own)
     found, places = y_true[is_own], np.asarray(examples.inputs[2])[part][tile]
-    return _in_frames(found[:, STATE], found[:, CLASS], found[:, X:], places, examples.targets, examples.facts)
+    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+    found[:, N_FIXED:] = found[:, N_FIXED:] * scales + centres
+    return _in_frames(found[:, STATE], found[:, CLASS], found[:, X:], places, examples.facts)
 
 
 def _in_frames(
@@ -477,19 +507,17 @@ def _in_frames(
     label: NDArray[np.float64],
     values: NDArray[np.float64],
     places: NDArray[np.int32],
-    targets: tuple[Target, ...],
     facts: Mapping[str, Any],
 ) -> Bodies:
-    """Bodies in counted areas; ``values`` are x, y and size in px of the tile, then standardised numbers."""
+    """Bodies in counted areas; ``values`` are x, y and size in px of the tile, then the numbers."""
     xy, binning = values[:, :2] + places[:, 1:3], int(facts["binning"])
     is_here = is_counted(xy[:, 0], xy[:, 1], places[:, 3:].T)
-    centres, scales = (np.array([getattr(one, name) for one in targets]) for name in ("centre", "scale"))
     everything = Bodies(
         places[:, 0].astype(np.int64),
         label.astype(np.int64),
         (xy + 0.5) * binning - 0.5,
         values[:, 2] * binning,
-        values[:, 3:] * scales + centres,
+        values[:, 3:],
         score,
     )
     return everything.chosen(is_here)
@@ -522,7 +550,8 @@ class DetectorTask(ExamplesTask):
             all_names = detection_metrics(names, has_brightness="brightness" in facts)[2:]
             return {f"{part}_{name.removeprefix('val_')}": float("nan") for name in all_names}
         rows = getattr(examples, part)
-        detected = detections_of(y_pred, np.asarray(examples.inputs[2])[rows], examples.targets, facts)
+        found = detections_in_units(y_pred, examples.targets)
+        detected = detections_of(found, np.asarray(examples.inputs[2])[rows], facts)
         true = truths_of(examples, rows)
         measured, is_found = measure_detections(
             detected, true, radius_px=facts["radius_px"], min_score=min_score, n_classes=len(examples.classes)
@@ -545,7 +574,7 @@ class DetectorTask(ExamplesTask):
         counts = np.zeros((2, len(rows), len(classes)), np.float32)
         is_own = (y_true[..., STATE] > 0) & (y_true[..., IS_OWN] > 0)
         np.add.at(counts[0], (np.nonzero(is_own)[0], y_true[is_own][:, CLASS].astype(int)), 1)
-        detected = detections_of(y_pred, numbered, examples.targets, examples.facts)
+        detected = detections_of(detections_in_units(y_pred, examples.targets), numbered, examples.facts)
         np.add.at(counts[1], (detected.frame, detected.label), detected.score)
         described = tuple({"name": f"n_{name}", "unit": None} for name in classes)
         return Predictions(rows, counts[0], counts[1], (), described)
