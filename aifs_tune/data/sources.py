@@ -59,11 +59,11 @@ def _with_list(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
     """``data`` with the absolute path of its manifest or catalogue."""
     if kind == "frames":
         frames = data.frames or FramesSpec()
-        what, listing, simulate = "a manifest of images", frames.manifest, frames.simulate
+        what, listing, is_given = "a manifest of images", frames.manifest, frames.simulate is not None
     else:
         bodies = data.bodies or BodiesSpec()
-        what, listing, simulate = "a catalogue of bodies", bodies.catalogue, bodies.simulate
-    if listing is None and simulate is None:
+        what, listing, is_given = "a catalogue of bodies", bodies.catalogue, bodies.simulate is not None
+    if listing is None and not is_given:
         raise DataError(f"{asked_by} needs {what}; give --data FILE or data.{kind}")
     return data if listing is None else data.at(listing.absolute(), kind)
 

@@ -52,8 +52,8 @@ class Bodies:
 
     def chosen(self, which: NDArray[np.bool_]) -> Bodies:
         """The bodies where ``which`` (n,) is true."""
-        parts = (self.frame, self.label, self.xy, self.size, self.numbers, self.score)
-        return Bodies(*(part[which] for part in parts))
+        numbers, score = self.numbers[which], self.score[which]
+        return Bodies(self.frame[which], self.label[which], self.xy[which], self.size[which], numbers, score)
 
 
 def matches(detected: Bodies, true: Bodies, radius_px: float) -> NDArray[np.int64]:

@@ -40,6 +40,11 @@ def small(words: list[str]) -> list[str]:
         if words[2] == "sky_positions":
             few = ["--set", "data.frames.simulate.images=60", "--set", "data.frames.simulate.size=24", "--workers", "1"]
             return [*words, "--trials", "2", *SMALL, *few]
+        if words[2] == "sky_fields":
+            keys = {"fields": 20, "size": 64, "bodies": 8}
+            few = [text for key, value in keys.items() for text in ("--set", f"data.bodies.simulate.{key}={value}")]
+            tiles = ["--set", "data.bodies.tile=64", "--set", "space.filters=8", "--workers", "1"]
+            return [*words, "--trials", "2", *SMALL[:2], *few, *tiles]
         if words[2] in ("quick_sky", "breast_cancer"):
             return [*words, "--trials", "2", *SMALL[:2], "--workers", "1"]
         return [*words, "--trials", "2", *SMALL]

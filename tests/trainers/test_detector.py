@@ -93,9 +93,15 @@ def test_peaks_become_detections() -> None:
     np.testing.assert_allclose(found, expected, rtol=1e-5)
 
 
-def test_masked_pixels_have_no_detections() -> None:
-    trainer = DetectorTrainer(SPOTS, SMALL_DETECTOR, threads=1)
-    trainer.epoch()
+@pytest.fixture(scope="module")
+def trainer() -> DetectorTrainer:
+    """After one epoch."""
+    made = DetectorTrainer(SPOTS, SMALL_DETECTOR, threads=1)
+    made.epoch()
+    return made
+
+
+def test_masked_pixels_have_no_detections(trainer: DetectorTrainer) -> None:
     tiles, masks = SPOTS.inputs[0][:2], np.ones((2, 32, 32), np.uint8)
     masks[:, :, :16] = 0
     found = trainer.predict(tiles, masks)
@@ -143,9 +149,7 @@ def test_wrong_parameters_are_told(params: dict[str, Any], message: str) -> None
         DetectorTrainer(SPOTS, SMALL_DETECTOR | params)
 
 
-def test_a_loaded_detector_answers_the_same(tmp_path: Path) -> None:
-    trainer = DetectorTrainer(SPOTS, SMALL_DETECTOR, threads=1)
-    trainer.epoch()
+def test_a_loaded_detector_answers_the_same(trainer: DetectorTrainer, tmp_path: Path) -> None:
     trainer.save_best(tmp_path)
     loaded = load_network(tmp_path)
     np.testing.assert_array_equal(loaded.predict(*SPOTS.inputs[:2]), trainer.predict(*SPOTS.inputs[:2]))

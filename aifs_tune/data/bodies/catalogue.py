@@ -157,9 +157,9 @@ def _table(file: Path, spec: BodiesSpec, where: str) -> _Read:
         lines.append(f"no column of classes (data.bodies.label): every body is a {ONE_CLASS}")
     if size is None:
         lines.append(f"no column of sizes (data.bodies.size): every body counts as {2 * spec.radius_px:g} px wide")
-    for column, found in ((spec.group, read.groups), (spec.part, read.parts)):
-        if column is not None:
-            found.update(_per_frame(frame, spec.image, column, where))
+    for per_frame, entries in ((spec.group, read.groups), (spec.part, read.parts)):
+        if per_frame is not None:
+            entries.update(_per_frame(frame, spec.image, per_frame, where))
     for name in frame[spec.image]:
         if not isinstance(name, str) or not name.strip():
             raise DataError(f"{where}: {spec.image} is {name!r}; allowed: the file of a frame")

@@ -112,7 +112,8 @@ def tiles_of_frame(
     pixels: NDArray[np.float16], usable: NDArray[np.bool_], number: int, edge: int
 ) -> tuple[NDArray[np.float16], NDArray[np.uint8], NDArray[np.int32]]:
     """Tiles (n, edge, edge, bands) of frame ``number``, their masks (n, edge, edge) and places (n, 7)."""
-    places = tiles_of(*usable.shape, edge)
+    height, width = usable.shape
+    places = tiles_of(height, width, edge)
     tiles = np.stack([cut(pixels, place, edge) for place in places])
     masks = np.stack([cut(usable.astype(np.uint8)[..., None], place, edge)[..., 0] for place in places])
     return tiles, masks, np.insert(places, 0, number, axis=1).astype(np.int32)

@@ -53,7 +53,7 @@ def placed(bodies: NDArray[np.float32], place: NDArray[np.int32], edge: int) -> 
     left, top, x0, x1, y0, y1 = place.tolist()
     x, y = bodies[:, 3], bodies[:, 4]
     is_inside = (x >= left - 0.5) & (x < left + edge - 0.5) & (y >= top - 0.5) & (y < top + edge - 0.5)
-    found = bodies[is_inside].copy()
+    found: NDArray[np.float32] = bodies[is_inside].copy()
     found[:, 1] = is_counted(found[:, 3], found[:, 4], (x0, x1, y0, y1))
     found[:, 3] -= left
     found[:, 4] -= top

@@ -241,7 +241,7 @@ class DetectorNetwork(Network):
     @property
     def n_outputs(self) -> int:
         """Numbers of all detections of a tile."""
-        return self.shape.most_detections * (_N_DETECTION + self.shape.n_numbers)
+        return int(self.shape.most_detections * (_N_DETECTION + self.shape.n_numbers))
 
     def preprocess(self, raw: Any) -> Any:
         """Tiles as float32, with their masks where there are any."""
