@@ -29,7 +29,7 @@ from aifs_tune.data.examples import ExampleSet, open_examples
 from aifs_tune.data.sources import prepare
 from aifs_tune.trainers.detections import Bodies, measure_detections
 from aifs_tune.trainers.factory import make_trainer
-from aifs_tune.trainers.models.detector import detections_of, truths_of
+from aifs_tune.trainers.models.detector import detections_of, true_bodies
 
 SHOWN = ("f1", "completeness", "purity", "ap", "position_px")
 Finder = Callable[[NDArray[np.float64], float, float], NDArray[np.float64]]
@@ -78,6 +78,8 @@ def found_by(finder: Finder, examples: ExampleSet, part: NDArray[np.int32], widt
         light = np.where(usable, light, np.median(light[usable]))
         here = finder(light, width, threshold)
         column, row = (np.rint(here[:, i]).astype(int) for i in (0, 1))
+        is_inside = (row >= 0) & (row < usable.shape[0]) & (column >= 0) & (column < usable.shape[1])
+        here, row, column = here[is_inside], row[is_inside], column[is_inside]
         here = here[usable[row, column]]
         score = (here[:, 2] - here[:, 2].min() + 1e-6) / (np.ptp(here[:, 2]) + 2e-6) if len(here) else here[:, 2]
         rows.append(np.column_stack([score, np.zeros(len(here)), here[:, :2], np.ones(len(here))]))
@@ -103,7 +105,7 @@ def scores(found: Bodies, true: Bodies, examples: ExampleSet, min_score: float, 
 def lines_of_finder(name: str, examples: ExampleSet) -> Iterator[str]:
     """Scores on the test part with what is best on the validation part."""
     finder, widths, thresholds = FINDERS[name]
-    true = {part: as_one_class(truths_of(examples, getattr(examples, part))) for part in ("val", "test")}
+    true = {part: as_one_class(true_bodies(examples, getattr(examples, part))) for part in ("val", "test")}
 
     def score(part: str, width: float, threshold: float) -> dict[str, float]:
         found = as_one_class(found_by(finder, examples, getattr(examples, part), width, threshold))
@@ -130,7 +132,7 @@ def lines_of_detector(spec: Any, location: Path, examples: ExampleSet, seeds: in
             np.asarray(examples.inputs[2])[rows],
             examples.facts,
         )
-        true = as_one_class(truths_of(examples, rows))
+        true = as_one_class(true_bodies(examples, rows))
         merged.append(scores(as_one_class(found), true, examples, float(params["min_score"]), n_classes=1))
     yield f"detector, {seeds} seeds, one class: {shown(merged)}"
     yield f"detector, {seeds} seeds, classes: {shown(each)}"

@@ -20,7 +20,7 @@ from aifs_tune.trainers.models.detector import (
     DetectorShape,
     DetectorTrainer,
     detections_of,
-    truths_of,
+    true_bodies,
 )
 from aifs_tune.trainers.network.runtime import tf
 
@@ -126,7 +126,7 @@ def test_a_detector_finds_what_it_learnt() -> None:
 
 
 def test_true_bodies_are_counted_once_and_perfect_detections_match() -> None:
-    true = truths_of(SPOTS, SPOTS.train)
+    true = true_bodies(SPOTS, SPOTS.train)
     rows = SPOTS.y_true[SPOTS.train]
     assert len(true) == int(rows[..., STATE].sum())
     np.testing.assert_allclose(true.xy, rows[rows[..., STATE] > 0][:, X : Y + 1])

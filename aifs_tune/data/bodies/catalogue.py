@@ -321,9 +321,9 @@ def _number(element: ElementTree.Element, key: str, file: Path) -> float:
 def _read_sets(read: _Read, spec: BodiesSpec, file: Path) -> None:
     """Take parts from lists of names, with or without suffix; frames in no list are left out."""
     folder = (file if file.is_dir() else file.parent) / (spec.sets or "")
-    by_name: dict[str, str] = {}
+    entries: dict[str, str] = {}
     for name in read.frames:
-        by_name |= {name: name, Path(name).stem: name}
+        entries |= {name: name, Path(name).stem: name}
     for part in SUBSETS:
         listed = folder / f"{part}.txt"
         if not listed.is_file():
@@ -331,7 +331,7 @@ def _read_sets(read: _Read, spec: BodiesSpec, file: Path) -> None:
                 continue
             raise DataError(f"data.bodies.sets: {shown(str(folder))} has no {part}.txt; allowed: train.txt and val.txt")
         read.sources.append(listed)
-        _add_part(read, by_name, part, listed)
+        _add_part(read, entries, part, listed)
     without = read.frames.keys() - read.parts.keys()
     for name in without:
         del read.frames[name]
@@ -339,13 +339,13 @@ def _read_sets(read: _Read, spec: BodiesSpec, file: Path) -> None:
         read.lines.append(f"left out: {len(without)} frames in no list of {shown(str(folder))}")
 
 
-def _add_part(read: _Read, by_name: Mapping[str, str], part: str, listed: Path) -> None:
+def _add_part(read: _Read, entries: Mapping[str, str], part: str, listed: Path) -> None:
     unknown = 0
     for entry in _entries(listed.read_text(encoding="utf-8").splitlines()):
-        if entry not in by_name:
+        if entry not in entries:
             unknown += 1
-        elif read.parts.setdefault(by_name[entry], part) != part:
-            other = read.parts[by_name[entry]]
+        elif read.parts.setdefault(entries[entry], part) != part:
+            other = read.parts[entries[entry]]
             raise DataError(f"data.bodies.sets: {shown(entry)} is in {other}.txt and {part}.txt; allowed: in one list")
     if unknown:
         read.lines.append(f"left out: {unknown} names of {listed.name} that the catalogue does not have")

@@ -118,7 +118,7 @@ def draw_field(sky: SkyFields, number: int) -> tuple[NDArray[np.float64], list[B
     light = np.zeros((sky.size, sky.size))
     bodies: list[Body] = []
     for _ in range(random.poisson(sky.bodies)):
-        x, y = _place(sky, bodies, random)
+        x, y = _position(sky, bodies, random)
         magnitude = _magnitude(random)
         stamp, corner, size = (
             _galaxy(x, y, seeing, beta, random)
@@ -134,7 +134,7 @@ def draw_field(sky: SkyFields, number: int) -> tuple[NDArray[np.float64], list[B
     return seen, bodies
 
 
-def _place(sky: SkyFields, bodies: list[Body], random: np.random.Generator) -> tuple[float, float]:
+def _position(sky: SkyFields, bodies: list[Body], random: np.random.Generator) -> tuple[float, float]:
     """A place in the frame: anywhere, or for a share of the bodies near another one."""
     x, y = random.uniform(-0.5, sky.size - 0.5, 2)
     if bodies and random.random() < sky.blends:

@@ -64,8 +64,8 @@ ALLOWED: dict[str, Parameter] = {
 STATIC_PARAMS = ("optimizer", "batch_size", "filters", "halvings", "output_stride")
 """Hyperparameters that change the compiled program."""
 
-_MAX_WIDENING = 8
-"""Filters are at most so many times those at full size."""
+_MAX_WIDENINGS = 3
+"""Halvings with twice as many filters; those after it have as many as the last one."""
 _FIRST_LOGIT = -2.19
 """Added to the scores: an untrained network says 0.1 everywhere (Zhou et al. 2019, sec. 5)."""
 _MIN_SPREAD = 0.7
@@ -220,7 +220,8 @@ class DetectorShape:
         return sum(prod(shape) for shape in self.weight_shapes.values())
 
     def _width(self, level: int) -> int:
-        return self.filters * min(2**level, _MAX_WIDENING)
+        factor: int = 2 ** min(level, _MAX_WIDENINGS)
+        return self.filters * factor
 
 
 class DetectorNetwork(Network):
@@ -241,7 +242,7 @@ class DetectorNetwork(Network):
     @property
     def n_outputs(self) -> int:
         """Numbers of all detections of a tile."""
-        return int(self.shape.most_detections * (_N_DETECTION + self.shape.n_numbers))
+        return self.shape.most_detections * (_N_DETECTION + self.shape.n_numbers)
 
     def preprocess(self, raw: Any) -> Any:
         """Tiles as float32, with their masks where there are any."""
@@ -491,7 +492,7 @@ def catalogue_rows(loaded: Any, inputs: Sequence[NDArray[Any]], names: Sequence[
     }
 
 
-def truths_of(examples: ExampleSet, part: NDArray[np.int32]) -> Bodies:
+def true_bodies(examples: ExampleSet, part: NDArray[np.int32]) -> Bodies:
     """True bodies of the tiles of ``part``, in px of their frames; each is counted once."""
     y_true = np.asarray(examples.y_true[part], np.float64)
     is_own = (y_true[..., STATE] > 0) & (y_true[..., IS_OWN] > 0)
@@ -552,7 +553,7 @@ class DetectorTask(ExamplesTask):
         rows = getattr(examples, part)
         found = detections_in_units(y_pred, examples.targets)
         detected = detections_of(found, np.asarray(examples.inputs[2])[rows], facts)
-        true = truths_of(examples, rows)
+        true = true_bodies(examples, rows)
         measured, is_found = measure_detections(
             detected, true, radius_px=facts["radius_px"], min_score=min_score, n_classes=len(examples.classes)
         )
