@@ -61,7 +61,7 @@ def log(image: NDArray[np.float64], width: float, threshold: float) -> NDArray[n
 
 
 FINDERS: dict[str, tuple[Finder, tuple[float, ...], tuple[float, ...]]] = {
-    "dao": (dao, (2.5, 3.0, 3.5, 4.5), (2.5, 3.0, 3.5, 4.0, 5.0, 7.0)),
+    "dao": (dao, (2.5, 3.5, 4.5, 6.0, 8.0), (2.5, 3.0, 3.5, 4.0, 5.0, 7.0)),
     "log": (log, (26.0, 34.0, 44.0), (0.02, 0.05, 0.1)),
 }
 

@@ -114,7 +114,7 @@ def predict(
         echo_stderr(f"left out: {skipped}")
     if len(answers.skipped) > _MOST_SKIPPED:
         echo_stderr(f"left out: {len(answers.skipped) - _MOST_SKIPPED} more files")
-    if answers.table.empty:
+    if answers.table.empty and "score" not in answers.table.columns:  # a detector may find no body
         raise WorkError(f"no file could be predicted, of {len(answers.skipped)}")
     if as_json:
         print_json(

@@ -41,7 +41,7 @@ def small(words: list[str]) -> list[str]:
             few = ["--set", "data.frames.simulate.images=60", "--set", "data.frames.simulate.size=24", "--workers", "1"]
             return [*words, "--trials", "2", *SMALL, *few]
         if words[2] == "sky_fields":
-            keys = {"fields": 20, "size": 64, "bodies": 8}
+            keys = {"fields": 40, "size": 64, "bodies": 8}
             few = [text for key, value in keys.items() for text in ("--set", f"data.bodies.simulate.{key}={value}")]
             tiles = ["--set", "data.bodies.tile=64", "--set", "space.filters=8", "--workers", "1"]
             return [*words, "--trials", "2", *SMALL[:2], *few, *tiles]
