@@ -15,11 +15,13 @@ configurations are compared, not 24: the test part is used once. ``--baseline`` 
 - ``trees``: of tables, boosted trees as scikit-learn has them
 - ``plain``: of tables, series and frames, scikit-learn's boosted trees with their defaults, fitted once to the
   training and validation parts together: the two lines that one types first
+- ``ridge``: as ``plain``, a ridge regression of numbers, whose penalty leaving out one row at a time chooses
 - ``cnn``: of images, the published example's network with a learning rate of 1e-3, for as many epochs
 
 With ``--final K`` the best configuration is also trained as ``aifs-tune finalize`` trains it: on the training and
 validation parts together, for the median of the best epochs of the runs above, and its last epoch is measured
-(``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``).
+(``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``). Of numbers
+the first of these means has 95 % intervals too (``intervals``), from test examples resampled by whole groups.
 """
 
 from __future__ import annotations
@@ -40,11 +42,12 @@ from typing import Any
 import numpy as np
 from baselines.by_name import OF_KIND, check_baseline, other_trainer
 from baselines.linear import score_linear
-from baselines.plain import score_plain
+from baselines.plain import score_plain, score_ridge
 from numpy.typing import NDArray
 from rich.console import Console
 
 import aifs_tune
+from aifs_tune.analysis import evaluate_values
 from aifs_tune.cli.progress import PlainLines
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import Refit, SweepSpec
@@ -56,6 +59,8 @@ from aifs_tune.execution.finalize import final_spec
 from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
 from aifs_tune.trainers.network.metrics import measure, measure_values
 from aifs_tune.trainers.predictions import read_predictions
+
+_REFITTED = {"plain": score_plain, "ridge": score_ridge}
 
 
 def score(spec: dict[str, Any], data: SweepData, params: dict[str, Any], seed: int) -> dict[str, float]:
@@ -97,8 +102,11 @@ def scores_of(location: Path, kind: str, y_pred: NDArray[np.float32]) -> dict[st
 
 def train_final(
     told: dict[str, Any], data: SweepData, best: dict[str, Any], runs: Sequence[dict[str, float]], size: int, kind: str
-) -> dict[str, list[dict[str, float]]]:
-    """Scores of final models on the test part: alone, and the mean of ``size``, as many of each as there are runs."""
+) -> tuple[dict[str, list[dict[str, float]]], dict[str, Any]]:
+    """Scores of final models on the test part: alone, and the mean of ``size``, as many of each as there are runs.
+
+    And the scores of the first mean with their intervals.
+    """
     assert data.location is not None
     epochs, n = math.ceil(statistics.median(run["epoch"] for run in runs)), len(runs)
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
@@ -106,7 +114,24 @@ def train_final(
         found = [run.result() for run in started]
     means = [np.mean(found[i : i + size], axis=0, dtype=np.float64).astype(np.float32) for i in range(n)]
     named = {"final": found[:n]} | ({f"final x {size}": means} if size > 1 else {})
-    return {name: [scores_of(data.location, kind, each) for each in these] for name, these in named.items()}
+    scores = {name: [scores_of(data.location, kind, each) for each in these] for name, these in named.items()}
+    return scores, {} if kind == "images" else intervals_of(data, means[0])
+
+
+def intervals_of(data: SweepData, y_pred: NDArray[np.float32]) -> dict[str, Any]:
+    """Scores of numbers on the test part with their intervals, empty of classes."""
+    assert data.location is not None
+    examples = open_examples(data.location)
+    if examples.classes:
+        return {}
+    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+    groups = None
+    if data.files is not None and None not in data.files.group:
+        group_of = dict(zip(data.files.example, data.files.group, strict=True))
+        groups = [group_of[row] for row in examples.test.tolist()]
+    units = {target.name: target.unit or "" for target in examples.targets}
+    found = evaluate_values(examples.y_true[examples.test] * scales + centres, y_pred, targets=units, groups=groups)
+    return {one.name: one.to_dict()["scores"] | {"n": one.n, "groups": groups and len(set(groups))} for one in found}
 
 
 def train(
@@ -118,7 +143,7 @@ def train(
     for name in baselines:
         if name in ("trees", "cnn"):
             compared[name] = other_trainer(name, spec)
-        elif name not in ("linear", "plain"):
+        elif name not in ("linear", *_REFITTED):
             compared[name] = told, dict(spec.space.default_params() or {}) if name == "file" else {}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         runs = {
@@ -127,8 +152,8 @@ def train(
         }
         if "linear" in baselines:
             runs["linear"] = [pool.submit(score_linear, told, str(data.location))] * n_seeds
-        if "plain" in baselines:
-            runs["plain"] = [pool.submit(score_plain, str(data.location))] * n_seeds
+        for name in sorted(_REFITTED.keys() & set(baselines)):
+            runs[name] = [pool.submit(_REFITTED[name], str(data.location))] * n_seeds
         return {who: [run.result() for run in started] for who, started in runs.items()}
 
 
@@ -163,11 +188,15 @@ def main() -> None:
             callback=PlainLines(Console(stderr=True)),
         )
         spec = result.study.spec
-        data = replace(data_for(spec, strict=False, callback=NullCallback()), files=None, near_duplicates=None)
+        prepared = data_for(spec, strict=False, callback=NullCallback())
+        data = replace(prepared, files=None, near_duplicates=None)
+        intervals: dict[str, Any] = {}
         runs = train(spec, data, dict(result.best.params), args.baseline, args.seeds)
         if args.final:
             told = spec.model_dump(mode="json")
-            runs |= train_final(told, data, dict(result.best.params), runs["best"], args.final, trainer_entry.kind)
+            best, kind = dict(result.best.params), trainer_entry.kind
+            final, intervals = train_final(told, prepared, best, runs["best"], args.final, kind)
+            runs |= final
         scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
         summary: dict[str, Any] = {
             "sweep": args.sweep,
@@ -191,6 +220,7 @@ def main() -> None:
                 for name in runs
                 if name != "best"
             },
+            "intervals": intervals,
             "runs": runs,
         }
     json.dump(summary, sys.stdout, indent=2)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -39,7 +39,7 @@ class HeldOutTarget:
     unit : str
         Its unit, empty if it has none.
     n : int
-        Number of examples.
+        Number of examples that have it.
     scores : mapping of str to ScoreEstimate
         ``r2``, ``mae``, ``rmse``, ``bias``, and the quantiles of the absolute error ``error_q50``, ``error_q90``,
         ``error_q95`` and ``error_q99``, each with its interval. All but ``r2`` are in ``unit``. ``bias`` is the mean of
@@ -92,7 +92,8 @@ def evaluate_values(
     Parameters
     ----------
     y_true, y_pred : array_like of float
-        True and predicted values (n, targets), in units; (n,) for a single target.
+        True and predicted values (n, targets), in units; (n,) for a single target. A true value that is missing is
+        NaN: the example does not count for that target.
     targets : mapping of str to str
         Unit of each target by its name, empty if it has none.
     groups : sequence, optional
@@ -110,7 +111,7 @@ def evaluate_values(
     Raises
     ------
     RequestError
-        If shapes do not match or a number is not finite.
+        If shapes do not match, a number is not finite, or a target has no true value.
 
     Examples
     --------
@@ -119,20 +120,24 @@ def evaluate_values(
     >>> print(mass.scores["mae"], mass.unit)
     0.100 kg
     """
-    true, found = (_columns(name, values, len(targets)) for name, values in (("y_true", y_true), ("y_pred", y_pred)))
+    true = _columns("y_true", y_true, len(targets), allows_gaps=True)
+    found = _columns("y_pred", y_pred, len(targets))
     if true.shape != found.shape:
         raise RequestError(f"y_pred: {len(found)} given; allowed: {len(true)}, as in y_true")
     used = resampling or Resampling()
-    return tuple(
-        HeldOutTarget(
-            name,
-            unit,
-            len(true),
-            used.estimates(_TargetScores(true[:, i], found[:, i]), len(true), groups),
-            _worst(true[:, i], found[:, i], n_worst),
-        )
-        for i, (name, unit) in enumerate(targets.items())
-    )
+    if groups is not None and len(groups) != len(true):
+        raise RequestError(f"groups: {len(groups)} given; allowed: {len(true)}, one for each example")
+    evaluated = []
+    for i, (name, unit) in enumerate(targets.items()):
+        known = np.flatnonzero(~np.isnan(true[:, i]))
+        if not len(known):
+            raise RequestError(f"y_true: no value of {name!r}; allowed: at least one")
+        of_known = None if groups is None else [groups[row] for row in known.tolist()]
+        scores = used.estimates(_TargetScores(true[known, i], found[known, i]), len(known), of_known)
+        worst = _worst(true[known, i], found[known, i], n_worst)
+        worst = tuple(replace(miss, index=int(known[miss.index])) for miss in worst)
+        evaluated.append(HeldOutTarget(name, unit, len(known), scores, worst))
+    return tuple(evaluated)
 
 
 def scores_table(targets: Sequence[HeldOutTarget]) -> pd.DataFrame:
@@ -172,13 +177,13 @@ class _TargetScores:
         return np.asarray(low + (position - np.floor(position)) * (high - low))
 
 
-def _columns(name: str, values: ArrayLike, n_targets: int) -> Array:
+def _columns(name: str, values: ArrayLike, n_targets: int, *, allows_gaps: bool = False) -> Array:
     array = np.asarray(values, dtype=np.float64)
     array = array[:, None] if array.ndim == 1 else array
     if array.ndim != 2 or array.shape[1] != n_targets or len(array) == 0:
         wanted = f"(examples, {n_targets}), one column for each target and at least one example"
         raise RequestError(f"{name}: shape {array.shape}; allowed: {wanted}")
-    bad = np.argwhere(~np.isfinite(array))
+    bad = np.argwhere(np.isinf(array) if allows_gaps else ~np.isfinite(array))
     if len(bad):
         example, target = bad[0]
         raise RequestError(f"{name}: {array[example, target]} of example {example}; allowed: finite numbers")

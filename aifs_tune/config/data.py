@@ -268,8 +268,21 @@ class Genes(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
 
 
+class NearRows(StrictModel):
+    """Rows that stay in the same part as their numbers in some columns are nearly equal, such as compositions."""
+
+    columns: Annotated[tuple[Text, ...], Field(strict=False, min_length=1, max_length=1000)] = Field(
+        description="Columns of numbers that are compared, such as the fractions of a composition."
+    )
+    distance: float = Field(
+        gt=0,
+        description="Largest sum of the absolute differences between two near rows, in the unit of the columns. Rows "
+        "that are linked by others stay together too.",
+    )
+
+
 class TableSpec(StrictModel):
-    """A table with one row per example and a column to predict."""
+    """A table with one row per example, and columns to predict."""
 
     file: FilePath | None = Field(
         default=None,
@@ -309,7 +322,13 @@ class TableSpec(StrictModel):
         default="classes", description="Whether the target column holds classes or numbers."
     )
     unit: Text | None = Field(default=None, description="Unit of a numeric target.")
+    targets: dict[Text, Text | None] = Field(
+        default_factory=dict,
+        description="Columns of numbers to predict together, each with its unit, instead of target. Rows may lack some "
+        "of them.",
+    )
     group: Text | None = Field(default=None, description="Column; rows with the same entry stay in the same part.")
+    group_near: NearRows | None = Field(default=None, description="Rows that are nearly equal stay in the same part.")
     part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
     leave_out: Annotated[tuple[Text, ...], Field(strict=False)] = Field(
         default=(), description="Columns that are not used as inputs, such as an identifier."
@@ -343,6 +362,30 @@ class TableSpec(StrictModel):
         if self.decimal == self.thousands and self.decimal != "auto":
             raise problem("thousands", f"{self.thousands!r} is the decimal sign too", "another sign, none or auto")
         return self
+
+    @model_validator(mode="after")
+    def _is_one_question(self) -> TableSpec:
+        if self.targets:
+            beside = {"target": "target", "predict": "classes", "unit": None, "labels": None}
+            given = [key for key, default in beside.items() if getattr(self, key) != default]
+            if given:
+                raise problem(given[0], "cannot be combined with targets", "leave out one of the two")
+        divided = [key for key in ("group", "part") if getattr(self, key) is not None]
+        if self.group_near is not None and divided:
+            raise problem("group_near", f"cannot be combined with {divided[0]}", "leave out one of the two")
+        return self
+
+    @property
+    def predicted(self) -> dict[str, str | None]:
+        """The numbers to predict with their units; empty for classification."""
+        if self.targets:
+            return dict(self.targets)
+        return {self.target: self.unit} if self.predict == "values" else {}
+
+    @property
+    def target_columns(self) -> tuple[str, ...]:
+        """The columns to predict."""
+        return tuple(self.targets) or (self.target,)
 
 
 class MovingSky(StrictModel):
@@ -749,8 +792,8 @@ class DataSpec(StrictModel):
         >>> DataSpec(table={"target": "yield", "predict": "values"}).targets("table")
         ('yield',)
         """
-        if kind == "table" and self.table is not None and self.table.predict == "values":
-            return (self.table.target,)
+        if kind == "table" and self.table is not None:
+            return tuple(self.table.predicted)
         if kind == "series" and self.series is not None:
             return self.series.predicted
         return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()

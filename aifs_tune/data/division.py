@@ -29,6 +29,9 @@ def division_of(
         sets = getattr(of, "sets", None)
         if of is not None:
             groups = of.group
+            if kind == "table" and data.table is not None and (near := data.table.group_near) is not None:
+                columns = ", ".join(near.columns)
+                groups = f"rows whose {columns} differ by at most {near.distance:g} in total"
             by = "folders" if sets else "column" if of.part else "order" if order else "random"
             given = ("train", "val") if sets else given
             column = of.part or order

@@ -305,6 +305,8 @@ def scaled(
 ) -> tuple[NDArray[np.float32], tuple[Target, ...]]:
     """Standardise values (n, targets) by the training set; return them with a Target for each column.
 
+    Missing values are NaN and stay so.
+
     ``named`` maps the names of the targets to their units.
 
     Raises
@@ -312,7 +314,7 @@ def scaled(
     DataError
         If a target is constant in the training set.
     """
-    found = [scale_of(column) for column in values[train].T]
+    found = [scale_of(column[~np.isnan(column)]) for column in values[train].T]
     for name, (_, _, problem) in zip(named, found, strict=True):
         if problem is not None:
             raise DataError(f"{where}: {name} is {problem}; allowed: values that vary")

@@ -411,7 +411,10 @@ def leak_findings(
     *,
     n_rows: int,
 ) -> list[str]:
-    """Columns that alone give the target, which a copy of it does, or something measured after it."""
+    """Columns that alone give a target, which a copy of it does, or something measured after it.
+
+    ``values`` are numbers to predict, shape (n, targets).
+    """
     if n_rows < 3 * _MIN_ROWS_OF_AN_ORDER:
         return []
     codes = None if labels is None else np.unique(np.asarray(labels), return_inverse=True)[1]
@@ -425,14 +428,7 @@ def leak_findings(
 
 def _gives(column: ReadColumn, codes: NDArray[Any] | None, values: NDArray[np.float64] | None) -> bool:
     if values is not None:
-        if column.numbers is None:
-            return False
-        both = ~np.isnan(column.numbers)
-        pairs = [(each[both], *scale_of(each[both])) for each in (column.numbers, values)]
-        if both.sum() < 3 or any(problem is not None for *_, problem in pairs):
-            return False
-        one, other = ((known - centre) / spread for known, centre, spread, _ in pairs)
-        return bool(abs(np.mean(one * other)) > _SAME)
+        return any(_is_same(column.numbers, target) for target in values.T if column.numbers is not None)
     assert codes is not None
     if column.levels is not None:
         seen = defaultdict[Any, set[int]](set)
@@ -448,6 +444,16 @@ def _gives(column: ReadColumn, codes: NDArray[Any] | None, values: NDArray[np.fl
     if len(changes) > int(codes.max()):
         return False
     return bool((sorted_values[changes] < sorted_values[changes + 1]).all())
+
+
+def _is_same(numbers: NDArray[np.float64], target: NDArray[np.float64]) -> bool:
+    """Whether two columns (n,) are the same but for their units."""
+    both = ~np.isnan(numbers) & ~np.isnan(target)
+    pairs = [(each[both], *scale_of(each[both])) for each in (numbers, target)]
+    if both.sum() < 3 or any(problem is not None for *_, problem in pairs):
+        return False
+    one, other = ((known - centre) / spread for known, centre, spread, _ in pairs)
+    return bool(abs(np.mean(one * other)) > _SAME)
 
 
 def matrix_columns(

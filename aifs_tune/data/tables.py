@@ -54,8 +54,8 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
 
     Numbers are centred and divided by their standard deviation, and missing numbers become the median. A column of
     text with few distinct entries becomes one column per entry, 0.5 where the entry occurs and -0.5 elsewhere. All
-    statistics come from the training set. Rows without a target and columns without information are left out and
-    named.
+    statistics come from the training set. Rows without any target and columns without information are left out and
+    named; a target that a row lacks beside others is NaN.
 
     Parameters
     ----------
@@ -99,16 +99,16 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     used = _used_rows(table, data, spec, where, strict=strict)
     table, labels, values, columns, contents = used.table, used.labels, used.values, used.columns, used.contents
     findings = list(used.findings)
-    targets_of_rows = labels if labels is not None else [repr(value) for value in np.asarray(values).tolist()]
+    targets_of_rows = labels if labels is not None else [repr(row) for row in np.asarray(values).tolist()]
     subsets, group_lines = _subsets(
-        table.frame, data, spec, labels, where, [f"{a}|{b}" for a, b in zip(contents, targets_of_rows, strict=True)]
+        table, data, spec, labels, where, [f"{a}|{b}" for a, b in zip(contents, targets_of_rows, strict=True)]
     )
     of_matrix, matrix_lines = matrix_columns(table, spec, subsets["train"], where)
     columns += of_matrix
     inputs, made = _inputs(columns, subsets["train"], where)
     lines += left_out_rows(used.left_out)
     lines += [f"left out: {reason}" for reason in left_out_columns(columns, most=_MOST_REASONS)]
-    lines += [*matrix_lines, *_target_notes(table, spec), *told(columns, most=_MOST_NOTES), *group_lines]
+    lines += [*matrix_lines, *_target_notes(table, spec, values), *told(columns, most=_MOST_NOTES), *group_lines]
     findings += row_findings(contents, targets_of_rows, subsets, labels)
     usable = [column for column in columns if column.left_out is None]
     findings += leak_findings(usable, labels, values, n_rows=len(table.frame))
@@ -124,7 +124,7 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         lines.append(_classes_line(labels, classes))
     else:
         assert values is not None
-        y_true, targets = scaled(values[:, None], subsets["train"], {spec.target: spec.unit}, where)
+        y_true, targets = scaled(values, subsets["train"], spec.predicted, where)
         location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     n_missing = sum(column["missing"] for column in made)
@@ -141,7 +141,10 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
 
 @dataclass(frozen=True)
 class _UsedRows:
-    """Rows that are examples: their ``numbers`` in the file from 1, and how many are ``left_out`` for what reason."""
+    """Rows that are examples: their ``numbers`` in the file from 1, and how many are ``left_out`` for what reason.
+
+    ``values`` has the shape (rows, targets), NaN where a row lacks a target.
+    """
 
     table: TableFile
     numbers: NDArray[np.int64]
@@ -156,17 +159,17 @@ class _UsedRows:
 def _used_rows(table: TableFile, data: DataSpec, spec: TableSpec, where: str, *, strict: bool) -> _UsedRows:
     """Leave out rows that sum up others, those without a target, and those of classes that are too rare."""
     is_total, words = rows_that_sum_up(table.frame)
-    is_known = ~is_total & ~_missing_in(table.frame[spec.target], spec)
+    is_known = ~is_total & ~np.all([_missing_in(table.frame[name], spec) for name in spec.target_columns], axis=0)
     left_out = {
         f"at the end that sum up others ({', '.join(map(shown, words))})": int(is_total.sum()),
-        f"without {spec.target}": int((~is_total & ~is_known).sum()),
+        f"without {' or '.join(spec.target_columns)}": int((~is_total & ~is_known).sum()),
     }
     found = _read(rows_of(table, is_known), np.flatnonzero(is_known) + 1, spec, where, left_out)
     if strict and (problems := [text for column in found.columns for text in column.problems]):
         raise DataError(f"{where}: {problems[0]}; allowed when strict: none")
     if found.labels is None:
         return found
-    kept, reasons = without_rare(found.table.frame, data, spec, found.labels, found.contents, where)
+    kept, reasons = without_rare(found.table, data, spec, found.labels, found.contents, where)
     if not reasons:
         return found
     if strict or len(set(np.array(found.labels)[kept].tolist())) < 2:
@@ -185,12 +188,12 @@ def _read(
     if len(table.frame) < _MIN_ROWS:
         also = "; ".join(left_out_rows(left_out))
         raise DataError(
-            f"{where}: {len(table.frame)} rows with a {spec.target}; allowed: at least {_MIN_ROWS}"
+            f"{where}: {len(table.frame)} rows with a {' or '.join(spec.target_columns)}; allowed: at least {_MIN_ROWS}"
             f"{f' ({also})' if also else ''}"
         )
     labels, values = _targets(table, spec, where)
     columns = _columns(table, spec, where)
-    findings = label_findings(table.frame[spec.target], labels)
+    findings = [] if labels is None else label_findings(table.frame[spec.target], labels)
     return _UsedRows(table, numbers, labels, values, columns, _contents(table, columns), left_out, findings)
 
 
@@ -198,7 +201,8 @@ def _check_names(table: TableFile, spec: TableSpec, where: str) -> None:
     """Raise DataError if a column that the sweep file names is not there."""
     frame = table.frame
     of_matrix = () if table.matrix is None else table.matrix.names
-    asked = [spec.target, *filter(None, (spec.group, spec.part))]
+    near = () if spec.group_near is None else spec.group_near.columns
+    asked = [*spec.target_columns, *filter(None, (spec.group, spec.part)), *near]
     chosen = spec.columns if isinstance(spec.columns, tuple) else ()
     for column in (*asked, *spec.leave_out, *spec.keep, *chosen):
         if column not in frame.columns and (column in asked or column not in of_matrix):
@@ -214,10 +218,14 @@ def _check_names(table: TableFile, spec: TableSpec, where: str) -> None:
 
 
 def _targets(table: TableFile, spec: TableSpec, where: str) -> tuple[list[str] | None, NDArray[np.float64] | None]:
-    column = table.frame[spec.target]
-    if spec.predict == "classes":
-        return class_labels(column, where, otherwise="data.table.predict: values"), None
-    return None, target_numbers(column, where, entry_settings(spec, spec.target, table))
+    if not spec.predicted:
+        return class_labels(table.frame[spec.target], where, otherwise="data.table.predict: values"), None
+    values = np.full((len(table.frame), len(spec.predicted)), np.nan)
+    for i, name in enumerate(spec.predicted):
+        is_known = ~_missing_in(table.frame[name], spec)
+        column = table.frame[name][is_known]
+        values[is_known, i] = target_numbers(column, where, entry_settings(spec, name, table)) if len(column) else []
+    return None, values
 
 
 def _columns(table: TableFile, spec: TableSpec, where: str) -> list[ReadColumn]:
@@ -258,14 +266,14 @@ def _classes_line(labels: Sequence[str], classes: Sequence[str]) -> str:
 
 
 def _candidates(frame: pandas.DataFrame, spec: TableSpec) -> list[tuple[int, str]]:
-    aside = {spec.target, spec.group, spec.part}
+    aside = {*spec.target_columns, spec.group, spec.part}
     return [(at, str(name)) for at, name in enumerate(frame.columns) if name not in aside]
 
 
 def _missing_in(column: pandas.Series[Any], spec: TableSpec) -> NDArray[np.bool_]:
     """Where a target is missing: of numbers all texts that mean so, of classes empty entries alone."""
     is_missing = np.asarray(column.isna()) | np.asarray(column.isin(list(spec.missing)))
-    if spec.predict == "values" and column.dtype.kind not in "biufmM":
+    if spec.predicted and column.dtype.kind not in "biufmM":
         is_missing |= np.array([isinstance(entry, str) and entry.lower() in MISSING for entry in column])
     return np.asarray(is_missing, np.bool_)
 
@@ -287,16 +295,19 @@ def _sheets_hint(table: TableFile) -> str:
     return f"; of another sheet ({listed_names(table.sheets)}): data.table.sheet" if table.sheets else ""
 
 
-def _target_notes(table: TableFile, spec: TableSpec) -> list[str]:
-    """How a target of numbers was read, and a number in it that seems to mean a missing one."""
-    settings = entry_settings(spec, spec.target, table)
-    found = as_numbers(table.frame[spec.target], settings) if spec.predict == "values" else None
-    if found is None:
-        return []
-    name = shown(spec.target)
-    notes = [f"column {name}: {note}" for note in found.notes]
-    notes += [f"column {name}: {hint}"] if (hint := thousands_hint(found)) is not None else []
-    return notes + [f"warning: column {name}: {warning}" for warning in warnings_of(found, name)]
+def _target_notes(table: TableFile, spec: TableSpec, values: NDArray[np.float64] | None) -> list[str]:
+    """How targets of numbers were read, a number in them that seems to mean a missing one, and how many are missing."""
+    notes = list[str]()
+    for i, target in enumerate(spec.predicted):
+        name, found = shown(target), as_numbers(table.frame[target], entry_settings(spec, target, table))
+        if found is None or values is None:
+            continue
+        notes += [f"column {name}: {note}" for note in found.notes]
+        notes += [f"column {name}: {hint}"] if (hint := thousands_hint(found)) is not None else []
+        notes += [f"warning: column {name}: {warning}" for warning in warnings_of(found, name)]
+        if n_missing := int(np.isnan(values[:, i]).sum()):
+            notes.append(f"target {name}: {n_missing} rows lack it, and teach and test the other targets alone")
+    return notes
 
 
 def _files(
@@ -319,9 +330,16 @@ def _files(
         hashes or {name: None},
         subsets,
         labels=None if labels is None else [shown(label) for label in labels],
-        groups=None if spec.group is None else [shown(str(entry)) for entry in table.frame[spec.group]],
+        groups=_shown_groups(table, spec, where),
         lists=[each for each in hashes if each != name],
     )
+
+
+def _shown_groups(table: TableFile, spec: TableSpec, where: str) -> list[str] | None:
+    """Groups in the table of files; a row without an entry is told by the entry."""
+    if spec.group is not None:
+        return [shown(str(entry)) for entry in table.frame[spec.group]]
+    return groups_of(table, spec, where)
 
 
 def name_of(spec: TableSpec) -> str:
@@ -425,14 +443,20 @@ def target_numbers(
 
 
 def _subsets(
-    frame: pandas.DataFrame,
+    table: TableFile,
     data: DataSpec,
     spec: TableSpec,
     labels: list[str] | None,
     where: str,
     contents: Sequence[str],
 ) -> tuple[Subsets, list[str]]:
-    groups, lines = groups_of(frame, spec), list[str]()
+    frame, groups, lines = table.frame, groups_of(table, spec, where), list[str]()
+    if spec.group_near is not None and groups is not None:
+        near, sizes = spec.group_near, Counter(groups).values()
+        lines.append(
+            f"{len(sizes)} groups of 1 to {max(sizes)} near rows, which stay in one part: rows whose "
+            f"{listed_names(near.columns, 3)} differ by at most {near.distance:g} in total, and rows linked by them"
+        )
     if spec.group is not None and (n_empty := int(frame[spec.group].isna().sum())):
         lines.append(f"{n_empty} rows have no {spec.group}: each counts as a group of its own")
     strata = labels or ["all"] * len(frame)

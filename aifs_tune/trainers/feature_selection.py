@@ -33,7 +33,9 @@ def ranked_columns(examples: ExampleSet) -> NDArray[np.intp]:
             if examples.classes:
                 strength = f_classif(inputs, y_true)[0]
             else:
-                strength = np.max([np.abs(r_regression(inputs, column)) for column in y_true.T], axis=0)
+                known = [~np.isnan(column) for column in y_true.T]
+                each = [r_regression(inputs[has], column[has]) for has, column in zip(known, y_true.T, strict=True)]
+                strength = np.max(np.abs(each), axis=0)
     return np.argsort(-np.nan_to_num(strength, nan=-1.0), kind="stable")
 
 

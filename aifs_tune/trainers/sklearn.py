@@ -370,16 +370,29 @@ class SklearnTrainer:
         from threadpoolctl import threadpool_limits
 
         examples = self._goal.examples
-        y_true = np.asarray(examples.y_true[examples.train])
-        is_one = bool(examples.targets) and len(examples.targets) == 1
+        inputs, y_true = self._inputs("train"), np.asarray(examples.y_true[examples.train])
+        if examples.targets:
+            inputs, y_true = self._complete(inputs, y_true)
         with threadpool_limits(self._threads):
-            self._model.fit(self._inputs("train"), y_true[:, 0] if is_one else y_true, **self._weights())
+            self._model.fit(inputs, y_true, **self._weights())
             trained, measured = self._measure("train"), self._measure("val")
         if examples.classes:
             of_train = {name: trained[f"train_{name}"] for name in ("loss", "accuracy") if f"train_{name}" in trained}
             return {**of_train, **measured}
         scaled = [trained[f"train_mae_{target.name}"] / target.scale for target in examples.targets]
         return {"loss": trained["train_loss"], "mae": float(np.mean(scaled)), **measured}
+
+    def _complete(
+        self, inputs: NDArray[np.float32], y_true: NDArray[np.float32]
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """Rows that have all targets, which is what an estimator takes; one target as (n,)."""
+        has_all = ~np.isnan(y_true).any(axis=1)
+        if not has_all.all():
+            left_out = int((~has_all).sum())
+            self.notes["targets"] = f"{left_out} training rows without one of the targets were left out"
+        if not has_all.any():
+            raise DataError("train: no example has all targets; allowed: at least one, or the trainer mlp")
+        return inputs[has_all], y_true[has_all, 0] if y_true.shape[1] == 1 else y_true[has_all]
 
     def finish_epoch(self, metrics: Mapping[str, float]) -> None:
         """Second half of :meth:`epoch`: record ``metrics``."""

@@ -39,9 +39,25 @@ def _linear(goal: ExamplesGoal) -> Iterator[tuple[float, dict[str, NDArray[np.fl
     examples = goal.examples
     rows, weights = _rows(examples), goal.weights()[examples.train]
     for penalty in PENALTIES:
-        model = LogisticRegression(C=1 / penalty, max_iter=2000) if examples.classes else Ridge(alpha=penalty)
+        if not examples.classes:
+            models = [_ridge(penalty, rows, examples, target) for target in range(len(examples.targets))]
+            yield (
+                penalty,
+                {
+                    part: np.stack([each.predict(rows[getattr(examples, part)]) for each in models], axis=1)
+                    for part in ("val", "test")
+                },
+            )
+            continue
+        model = LogisticRegression(C=1 / penalty, max_iter=2000)
         model.fit(rows[examples.train], examples.y_true[examples.train], sample_weight=weights)
-        yield penalty, {part: _answers(model, rows[getattr(examples, part)], examples) for part in ("val", "test")}
+        yield penalty, {part: _answers(model, rows[getattr(examples, part)]) for part in ("val", "test")}
+
+
+def _ridge(penalty: float, rows: NDArray[np.float32], examples: ExampleSet, target: int) -> Any:
+    """Ridge regression of one target on the training rows that have it."""
+    known = examples.train[~np.isnan(examples.y_true[examples.train, target])]
+    return Ridge(alpha=penalty).fit(rows[known], examples.y_true[known, target])
 
 
 def _rows(examples: ExampleSet) -> NDArray[np.float32]:
@@ -50,7 +66,5 @@ def _rows(examples: ExampleSet) -> NDArray[np.float32]:
     return np.asarray(values.reshape(len(values), -1), np.float32)
 
 
-def _answers(model: Any, rows: NDArray[np.float32], examples: ExampleSet) -> NDArray[np.float32]:
-    if not examples.classes:
-        return np.asarray(model.predict(rows), np.float32).reshape(len(rows), -1)
+def _answers(model: Any, rows: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.log(np.maximum(model.predict_proba(rows), np.finfo(np.float32).tiny)).astype(np.float32)

@@ -97,3 +97,24 @@ def test_groups_widen_intervals_of_examples_that_err_together() -> None:
 def test_what_is_no_prediction_is_refused(y_true: Any, y_pred: Any, message: str) -> None:
     with pytest.raises(RequestError, match=message):
         evaluate_values(y_true, y_pred, targets={"x": ""})
+
+
+def test_an_example_that_lacks_a_target_does_not_count_for_it() -> None:
+    y_true, y_pred = predictions(40)
+    y_true[5:25, 1] = np.nan
+    groups = [f"g{i // 2}" for i in range(40)]
+    units = {"magnitude": "mag", "age": "Gyr"}
+    both, age = evaluate_values(y_true, y_pred, targets=units, groups=groups, resampling=FEW)
+    has = np.flatnonzero(~np.isnan(y_true[:, 1]))
+    alone = evaluate_values(
+        y_true[has, 1], y_pred[has, 1], targets={"age": "Gyr"}, groups=[groups[i] for i in has], resampling=FEW
+    )[0]
+    assert (both.n, age.n) == (40, 20)
+    assert age.scores == alone.scores
+    assert {miss.index for miss in age.worst} <= set(has.tolist())
+    assert age.worst[0].truth == y_true[age.worst[0].index, 1]
+
+
+def test_a_target_without_any_value_is_refused() -> None:
+    with pytest.raises(RequestError, match="y_true: no value of 'age'; allowed: at least one"):
+        evaluate_values([[1.0, np.nan]], [[1.0, 2.0]], targets={"mass": "kg", "age": "Gyr"})

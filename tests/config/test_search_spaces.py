@@ -62,6 +62,7 @@ def test_the_files_that_ship() -> None:
         "seismograms",
         "sky_fields",
         "sky_positions",
+        "steel_strength",
         "transfer",
     }
 

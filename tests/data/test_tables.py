@@ -200,3 +200,80 @@ def test_what_is_left_out_is_reported(write: Callable[..., TableSpec]) -> None:
     assert "column same, constant in the training set" in lines
     assert "column empty, no value in the training set" in lines
     assert "test 0 rows" in lines
+
+
+def alloys(n: int = 80) -> pd.DataFrame:
+    """Alloys in pairs of nearly the same composition."""
+    random = np.random.default_rng(2)
+    first = random.uniform(0, 20, (n // 2, 2)).round(2)
+    values = np.repeat(first, 2, axis=0) + np.tile([[0.0, 0.0], [0.02, 0.03]], (n // 2, 1))
+    frame = pd.DataFrame(values, columns=["ni", "cr"])
+    frame["strength"] = 1000 + 10 * values[:, 0] + random.normal(0, 5, n)
+    frame["elongation"] = 20 - values[:, 1] / 2 + random.normal(0, 0.5, n)
+    frame.loc[::8, "elongation"] = np.nan
+    frame.loc[3, ["strength", "elongation"]] = np.nan
+    return frame
+
+
+TWO = {"targets": {"strength": "MPa", "elongation": "%"}}
+NEAR = {"columns": ["ni", "cr"], "distance": 0.05}
+
+
+def test_rows_that_lack_one_of_several_targets_are_used_and_told(write: Callable[..., TableSpec]) -> None:
+    frame = alloys()
+    prepared = prepare_table(DataSpec(table=write(frame, **TWO)))
+    examples = prepared.examples
+    assert [(one.name, one.unit) for one in examples.targets] == [("strength", "MPa"), ("elongation", "%")]
+    assert examples.y_true.shape == (79, 2)
+    assert np.isnan(examples.y_true).sum(axis=0).tolist() == [0, 10]
+    rows = frame["elongation"].drop(3).to_numpy()
+    known = rows[examples.train][~np.isnan(rows[examples.train])]
+    assert examples.targets[1].centre == pytest.approx(known.mean())
+    assert "left out: 1 rows without strength or elongation" in prepared.lines
+    assert "target elongation: 10 rows lack it, and teach and test the other targets alone" in prepared.lines
+    assert [column["name"] for column in examples.facts["columns"]] == ["ni", "cr"]
+
+
+def test_nearly_equal_rows_stay_in_one_part(write: Callable[..., TableSpec]) -> None:
+    prepared = prepare_table(DataSpec(table=write(alloys().drop(index=3), **TWO, group_near=NEAR)))
+    part_of = {int(row): part for part in ("train", "val", "test") for row in getattr(prepared.examples, part)}
+    groups = dict(zip(prepared.files.example, prepared.files.group, strict=True))
+    parts = {group: {part_of[row] for row in groups if groups[row] == group} for group in groups.values()}
+    assert all(len(each) == 1 for each in parts.values())
+    assert 38 <= len(parts) <= 40
+    line = next(line for line in prepared.lines if "near rows" in line)
+    assert line.endswith("rows whose ni, cr differ by at most 0.05 in total, and rows linked by them")
+    apart = prepare_table(DataSpec(table=write(alloys().drop(index=3), **TWO))).examples
+    crossing = sum(
+        (row in set(apart.train.tolist())) != (row + 1 in set(apart.train.tolist())) for row in range(4, 78, 2)
+    )
+    assert crossing > 5, "without it pairs are torn apart"
+
+
+def test_rows_are_linked_by_others_and_a_row_without_a_number_is_alone(write: Callable[..., TableSpec]) -> None:
+    frame = pd.DataFrame({"ni": [0.0, 0.1, 0.2, 9.0, np.nan, *range(20, 60)], "strength": range(45)})
+    near = {"columns": ["ni"], "distance": 0.1}
+    prepared = prepare_table(DataSpec(table=write(frame, targets={"strength": None}, group_near=near)))
+    assert prepared.files.group[:5] == ["near row 1"] * 3 + ["near row 4", "near row 5"]
+
+
+@pytest.mark.parametrize(
+    ("section", "message"),
+    [
+        ({**TWO, "target": "strength"}, "target: cannot be combined with targets"),
+        ({**TWO, "unit": "MPa"}, "unit: cannot be combined with targets"),
+        ({**TWO, "group_near": NEAR, "group": "ni"}, "group_near: cannot be combined with group"),
+        ({**TWO, "group_near": {**NEAR, "distance": 0}}, "greater than 0"),
+    ],
+)
+def test_settings_of_several_targets_that_contradict_each_other_are_refused(section: Any, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        TableSpec.model_validate({"file": "t.csv", **section})
+
+
+def test_near_rows_need_columns_of_numbers(write: Callable[..., TableSpec]) -> None:
+    near = {"columns": ["colour"], "distance": 1}
+    with pytest.raises(DataError, match="group_near compares 'colour', which has no numbers; allowed: numbers"):
+        prepare_table(DataSpec(table=write(frame_of(), group_near=near)))
+    with pytest.raises(DataError, match="no column 'zn'"):
+        prepare_table(DataSpec(table=write(frame_of(), group_near={"columns": ["zn"], "distance": 1})))

@@ -54,7 +54,7 @@ def test_another_trainer_is_asked_the_same_question() -> None:
 
 def test_a_baseline_that_cannot_learn_from_the_data_is_refused() -> None:
     check_baseline = import_module("baselines.by_name").check_baseline
-    message = "--baseline: trees learns from table, the sweep from series; allowed: file, trainer, plain, linear"
+    message = "--baseline: trees learns from table, the sweep from series; allowed: file, trainer, plain, ridge, linear"
     with pytest.raises(RequestError, match=message):
         check_baseline("trees", "series")
     check_baseline("file", "series")

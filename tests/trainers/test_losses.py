@@ -12,7 +12,7 @@ from aifs_tune.trainers.augment import jax as stacked_changes
 from aifs_tune.trainers.augment.jax import Effects
 from aifs_tune.trainers.fused import stacked
 from aifs_tune.trainers.fused.jax_runtime import jax, jnp
-from aifs_tune.trainers.network.losses import ClassificationLoss
+from aifs_tune.trainers.network.losses import ClassificationLoss, RegressionLoss
 from aifs_tune.trainers.network.program import _clipped
 from aifs_tune.trainers.network.runtime import keras, tf
 
@@ -123,3 +123,18 @@ def test_gradients_are_clipped_by_their_norm_together(most: float) -> None:
     if most:
         for one, gradient in zip(_clipped(list(gradients.values()), most), gradients.values(), strict=True):
             np.testing.assert_allclose(one, gradient * factor, rtol=1e-5)
+
+
+@pytest.mark.parametrize(("loss", "expected"), [("mse", [2.5, 4.0, 0.0]), ("mae", [1.5, 2.0, 0.0])])
+def test_a_missing_number_costs_nothing_and_has_no_gradient(loss: Any, expected: list[float]) -> None:
+    nan = float("nan")
+    y_true = tf.constant([[1.0, 2.0], [nan, 2.0], [nan, nan]]), tf.ones(3)
+    outputs = tf.Variable([[0.0, 0.0], [5.0, 0.0], [5.0, 5.0]])
+    function = RegressionLoss(loss, has_gaps=True)
+    with tf.GradientTape() as tape:
+        found = function.compute_loss(outputs, y_true, {})
+    np.testing.assert_allclose(found, expected)
+    gradient = np.array(tape.gradient(found, outputs))
+    assert np.isfinite(gradient).all()
+    assert (gradient[[1, 2, 2], [0, 0, 1]] == 0).all()
+    np.testing.assert_allclose(function.scores(outputs, y_true), [1.5, 2.0, 0.0])

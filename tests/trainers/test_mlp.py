@@ -127,3 +127,36 @@ def test_a_parameter_without_effect_on_these_data_is_refused(predict: str, param
     }
     with pytest.raises(RequestError, match=re.escape(message)):
         check_trainer(parse_sweep(sweep))
+
+
+def with_gaps(share: float = 0.3) -> tuple[Any, Any]:
+    """Examples of three targets, and the same with gaps in each target."""
+    whole = planes(n=180, n_targets=3)
+    y_true = whole.y_true.copy()
+    y_true[np.random.default_rng(5).random(y_true.shape) < share] = np.nan
+    return whole, dataclasses.replace(whole, y_true=y_true, fingerprint="gaps")
+
+
+@pytest.mark.parametrize("loss", ["mse", "mae", "huber"])
+def test_examples_that_lack_a_target_teach_the_others(loss: str) -> None:
+    whole, gaps = with_gaps()
+    trainer = MlpTrainer(gaps, FAST | {"layers": 0, "loss": loss, "learning_rate": 0.03}, threads=1)
+    measured = [trainer.epoch() for _ in range(30)]
+    assert all(np.isfinite(list(each.values())).all() for each in measured)
+    found = trainer.predict(whole.inputs[0][whole.val])
+    scales, centres = np.array([2, 3, 4]), np.array([0, 10, 20])
+    errors = np.abs(found - (whole.y_true[whole.val] * scales + centres))
+    assert (errors.mean(axis=0) < 0.3 * scales).all(), "what is missing does not spoil what is known"
+    known = ~np.isnan(gaps.y_true[gaps.val])
+    best = measured[(trainer.best_epoch or 0) - 1]
+    for i in range(3):
+        assert best[f"val_mae_t{i}"] == pytest.approx(errors[known[:, i], i].mean(), rel=1e-3, abs=1e-5)
+
+
+def test_a_target_that_no_example_to_validate_on_has_is_refused() -> None:
+    _, gaps = with_gaps()
+    y_true = gaps.y_true.copy()
+    y_true[gaps.val[1:], 2] = np.nan
+    y_true[gaps.val[0], 2] = 1.0
+    with pytest.raises(DataError, match=r"val: 1 of 30 examples have 't2'; allowed: at least 2"):
+        MlpTrainer(dataclasses.replace(gaps, y_true=y_true), FAST, threads=1)

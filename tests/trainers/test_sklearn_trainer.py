@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
 from pathlib import Path
 from typing import Any, ClassVar
@@ -338,3 +339,14 @@ def test_other_libraries_come_in_by_the_same_door(library, name, params, tmp_pat
     loaded = sklearn_files.load_estimator(trainer.save_best(tmp_path).parent)
     rows = clouds().inputs[0]
     np.testing.assert_allclose(loaded.predict(rows), trainer._model.predict_proba(rows), rtol=1e-5)
+
+
+def test_an_estimator_is_fitted_to_the_rows_that_have_all_targets_and_says_so() -> None:
+    whole = planes()
+    y_true = whole.y_true.copy()
+    y_true[whole.train[:7], 1] = np.nan
+    trainer = trainer_of(Ridge, dataclasses.replace(whole, y_true=y_true))
+    assert np.isfinite(list(trainer.epoch().values())).all()
+    assert trainer.notes["targets"] == "7 training rows without one of the targets were left out"
+    expected = Ridge(random_state=0).fit(whole.inputs[0][whole.train[7:]], whole.y_true[whole.train[7:]])
+    np.testing.assert_allclose(trainer._model.coef_, expected.coef_, rtol=1e-4)

@@ -218,7 +218,9 @@ def _regression_blocks(tested: HeldOutEvaluation) -> list[ReportBlock]:
         (cut(row.target), cut(row.unit) or DASH, row.score, _estimate(row.value, row.low, row.high))
         for row in table.itertuples()
     )
-    caption = f"Scores on the test set, n = {targets[0].n:,}."
+    counts = {target.n for target in targets}
+    n = f"n = {targets[0].n:,}" if len(counts) == 1 else ", ".join(f"{cut(one.name)}: n = {one.n:,}" for one in targets)
+    caption = f"Scores on the test set, {n}."
     blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 % interval]"), rows, "lllr")]
     for i, target in enumerate(targets[:6]):
         blocks.append(_values_figure(target, tested.predictions.y_true[:, i], tested.predictions.y_pred[:, i]))
@@ -241,6 +243,8 @@ def _estimate(value: Any, low: Any, high: Any) -> str:
 
 
 def _values_figure(target: HeldOutTarget, y_true: Any, y_pred: Any) -> Figure:
+    is_known = y_true == y_true  # a missing value is NaN
+    y_true, y_pred = y_true[is_known], y_pred[is_known]
     some = subsample(range(len(y_true)), 800)
 
     def draw(canvas: Any) -> None:

@@ -83,6 +83,20 @@ class ExamplesGoal:
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
             raise DataError(f"train, val: {n_train} and {n_val} examples are too few; allowed: at least 1 and 2")
+        else:
+            self._check_targets()
+
+    def _check_targets(self) -> None:
+        """Check that each target, which examples may lack, is known often enough to be measured."""
+        examples = self.examples
+        for part, least in (("val", 2), ("test", 1)):
+            rows = getattr(examples, part)
+            known = (~np.isnan(examples.y_true[rows])).sum(axis=0)
+            for target, n in zip(examples.targets, known.tolist(), strict=True):
+                if len(rows) and n < least:
+                    raise DataError(
+                        f"{part}: {n} of {len(rows)} examples have {target.name!r}; allowed: at least {least}"
+                    )
 
     def weights(self) -> NDArray[np.float32]:
         """Weight of each example, shape (n,): that of :func:`class_weights` for balanced classes, else 1."""
@@ -236,7 +250,8 @@ class ExamplesTrainer(NetTrainer):
     def _make_loss_function(self, shape: Any) -> LossFunction:
         if self._data.classes:
             return ClassificationLoss(self.augment)
-        return RegressionLoss(shape.loss, self.augment_with_targets)
+        has_gaps = bool(np.isnan(self._data.y_true).any())
+        return RegressionLoss(shape.loss, self.augment_with_targets, has_gaps=has_gaps)
 
     def _part(self, part: str) -> NDArray[np.int32]:
         indices: NDArray[np.int32] = getattr(self._data, part)

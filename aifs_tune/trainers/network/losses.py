@@ -99,18 +99,21 @@ def _cost(logits: Any, labels: Any, hyperparameters: Hyperparameters) -> Any:
 
 
 class RegressionLoss:
-    """Errors of numbers, shape (n, targets), averaged over targets.
+    """Errors of numbers, shape (n, targets), averaged over the targets that an example has: a missing one is NaN.
 
     The squared error, the absolute error, or that of Huber (1964), which is half the square up to 1 and linear above.
-    ``augment`` changes inputs and targets by their hyperparameters and a seed.
+    ``augment`` changes inputs and targets by their hyperparameters and a seed. ``has_gaps`` says that targets are
+    missing.
     """
 
     def __init__(
         self,
         loss: Literal["mse", "mae", "huber"],
         augment: Callable[[Any, Any, Hyperparameters, Any], tuple[Any, Any]] | None = None,
+        *,
+        has_gaps: bool = False,
     ) -> None:
-        self._loss, self._augment = loss, augment
+        self._loss, self._augment, self._has_gaps = loss, augment, has_gaps
 
     def prepare(
         self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
@@ -123,15 +126,28 @@ class RegressionLoss:
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
         """Weighted error of each example, shape (n,)."""
         del hyperparameters
-        errors = tf.abs(outputs - y_true[0])
+        errors = self._errors(outputs, y_true[0])
         if self._loss == "mse":
             costs = errors**2
         elif self._loss == "mae":
             costs = errors
         else:
             costs = tf.where(errors <= 1, 0.5 * errors**2, errors - 0.5)
-        return y_true[1] * tf.reduce_mean(costs, axis=1)
+        return y_true[1] * self._mean(costs, y_true[0])
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
-        """Absolute error, averaged over targets."""
-        return tf.reduce_mean(tf.abs(outputs - y_true[0]), axis=1)
+        """Absolute error, averaged over the targets that an example has."""
+        return self._mean(self._errors(outputs, y_true[0]), y_true[0])
+
+    def _errors(self, outputs: Any, targets: Any) -> Any:
+        """Absolute errors, shape (n, targets); 0, without a gradient, where a target is missing."""
+        if self._has_gaps:
+            targets = tf.where(tf.math.is_nan(targets), outputs, targets)
+        return tf.abs(outputs - targets)
+
+    def _mean(self, costs: Any, targets: Any) -> Any:
+        """Mean over the targets that each example has, shape (n,)."""
+        if not self._has_gaps:
+            return tf.reduce_mean(costs, axis=1)
+        n_known = tf.reduce_sum(tf.cast(~tf.math.is_nan(targets), costs.dtype), axis=1)
+        return tf.reduce_sum(costs, axis=1) / tf.maximum(n_known, 1)

@@ -42,18 +42,19 @@ def measure_values(
 ) -> dict[str, float]:
     """Metrics :data:`~aifs_tune.trainers.predictions.VALUES`, then those of each target in its own unit.
 
-    ``y_true`` and ``y_pred`` have shape (n, targets) and are scaled as the targets say. All metrics are NaN if a
-    prediction is not finite; ``r2`` is NaN for a target that does not vary here.
+    ``y_true`` and ``y_pred`` have shape (n, targets) and are scaled as the targets say; a missing value of ``y_true``
+    is NaN and does not count, but each target must have one. All metrics are NaN if a prediction is not finite; ``r2``
+    is NaN for a target that does not vary here.
     """
     names = [*VALUES, *(f"{name}_{target.name}" for target in targets for name in OF_A_TARGET)]
     if not np.isfinite(y_pred).all():
         return dict.fromkeys(names, float("nan"))
     errors = np.abs(y_pred.astype(np.float64) - y_true)
-    squares, spreads = (errors**2).mean(axis=0), y_true.astype(np.float64).var(axis=0)
+    squares, spreads = np.nanmean(errors**2, axis=0), np.nanvar(y_true.astype(np.float64), axis=0)
     explained = 1 - np.divide(squares, spreads, out=np.full(len(targets), np.nan), where=spreads > 0)
     scales = np.array([target.scale for target in targets])
-    columns = [errors.mean(axis=0) * scales, np.sqrt(squares) * scales, np.quantile(errors, 0.9, axis=0) * scales]
-    of_targets = np.stack([*columns, explained], axis=1).ravel().tolist()
+    columns = [np.nanmean(errors, axis=0), np.sqrt(squares), np.nanquantile(errors, 0.9, axis=0)]
+    of_targets = np.stack([*(column * scales for column in columns), explained], axis=1).ravel().tolist()
     return dict(zip(names, [float(squares.mean()), float(explained.mean()), *of_targets], strict=True))
 
 
