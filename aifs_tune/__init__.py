@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from aifs_tune.client import Client
     from aifs_tune.errors import AifsTuneError
     from aifs_tune.execution import Sweep, SweepResult, load_sweep, resume
+    from aifs_tune.execution.design import design
     from aifs_tune.execution.finalize import finalize
     from aifs_tune.execution.tune import tune
     from aifs_tune.publishing.bundle.export import export
@@ -48,6 +49,7 @@ __all__ = [
     "check_storage",
     "copy_study",
     "delete_study",
+    "design",
     "explain",
     "export",
     "finalize",
@@ -79,6 +81,7 @@ __getattr__, __dir__ = lazy_names(
         "check_storage": "study.doctor",
         "copy_study": "study.manage",
         "delete_study": "study.manage",
+        "design": "execution.design",
         "explain": "publishing.explanation.write",
         "export": "publishing.bundle.export",
         "finalize": "execution.finalize",

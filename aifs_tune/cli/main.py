@@ -66,6 +66,7 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(studies.trials, "trials quick-sky --format csv --output trials.csv"),
         Command(model.predict, "predict quick-sky new_images/ -o answers.csv"),
         Command(model.explain, "explain quick-sky new_images/ -o explained"),
+        Command(model.design, 'design steel-strength --maximise "yield strength" -o next.csv'),
         Command(analyse.importance, "importance quick-sky"),
         Command(analyse.analyse, "analyse quick-sky --table contour --first dropout --second learning_rate"),
     ),

@@ -134,6 +134,91 @@ def predict(
         echo_stderr(f"\n{len(answers.table)} predictions of {model.name}")
 
 
+def design(
+    study: StudyArgument,
+    maximise: Annotated[
+        list[str] | None, typer.Option("--maximise", metavar="TARGET", help="Target to make large; may be repeated.")
+    ] = None,
+    minimise: Annotated[
+        list[str] | None, typer.Option("--minimise", metavar="TARGET", help="Target to make small; may be repeated.")
+    ] = None,
+    subject_to: Annotated[
+        list[str] | None,
+        typer.Option("--subject-to", metavar="LIMIT", help="Limit such as 'elongation >= 10'; may be repeated."),
+    ] = None,
+    sums: Annotated[
+        list[str] | None,
+        typer.Option("--sum", metavar="SUM", help="Sum of columns such as 'resin + hardener = 1'; may be repeated."),
+    ] = None,
+    ranges: Annotated[
+        list[str] | None,
+        typer.Option("--range", metavar="RANGE", help="ni=0:20, co=0 or furnace=A|B. Default: what was measured."),
+    ] = None,
+    batch: Annotated[int, typer.Option(min=1, max=100, metavar="N", help="Number of proposals.")] = 8,
+    measured: Annotated[
+        list[Path] | None,
+        typer.Option(metavar="FILE", help="Table with new results, such as a filled output; may be repeated."),
+    ] = None,
+    candidates: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="Table of possible experiments to choose from.")
+    ] = None,
+    reach: Annotated[
+        float, typer.Option(metavar="X", help="Largest distance to a measured row; 1 is what the uncertainty knows.")
+    ] = 1.0,
+    models: Annotated[int, typer.Option(min=6, max=100, metavar="K", help="Number of models.")] = 15,
+    seed: Annotated[int, typer.Option(min=0, metavar="K", help="Seed of the models and the search.")] = 0,
+    output: Annotated[
+        Path | None,
+        typer.Option("--output", "-o", metavar="FILE", help="CSV file to write, with empty columns for the results."),
+    ] = None,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Propose the next experiments from a study of a table of numbers.
+
+    Models of the best configuration, their uncertainty calibrated on rows that they had not seen, choose a batch.
+    """
+    from aifs_tune.cli.tables import render_answers
+    from aifs_tune.execution.design import check_output
+    from aifs_tune.execution.design import design as design_next
+
+    if output is not None:
+        check_output(output)
+    with progress_callback() as callback:
+        found = design_next(
+            study,
+            maximise=maximise or (),
+            minimise=minimise or (),
+            subject_to=subject_to or (),
+            sums=sums or (),
+            ranges=ranges or (),
+            batch=batch,
+            measured=measured or (),
+            candidates=candidates,
+            reach=reach,
+            models=models,
+            seed=seed,
+            storage=storage,
+            callback=callback,
+        )
+    if output is not None:
+        found.write(output)
+    if as_json:
+        print_json(found.to_json())
+        return
+    if output is None:
+        out().print(render_answers(found.table))
+    for line in (*(each.text for each in found.calibrations), *found.remarks):
+        echo_stderr(f"note: {line}")
+    if found.best is not None:
+        echo_stderr(f"best measured value within the limits: {found.best:g}")
+    if output is not None:
+        echo_stderr(
+            f"{len(found.table)} proposals: {output}. Fill in the columns {', '.join(found.targets)}, then repeat the "
+            f"command with --measured {output} and another --output"
+        )
+
+
 def explain(
     study: StudyOrBundleArgument,
     files: Annotated[

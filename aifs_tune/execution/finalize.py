@@ -110,7 +110,7 @@ def finalize(
     opened = Storage(storage)
     with opened.writing():
         found = get_study(opened, study)
-        _check_has_model(found)
+        check_has_model(found)
         created = _started(found, ensemble, members, for_test=for_test)
         share_files(created, found)
     given = options or SweepOptions()
@@ -189,7 +189,14 @@ def evaluate_final(made: FinalModel, *, options: SweepOptions | None = None) -> 
     return read_evaluation(opened, name)
 
 
-def _check_has_model(study: StudyRecord) -> None:
+def check_has_model(study: StudyRecord) -> None:
+    """Check that the study has one best configuration of a trainer whose model is kept.
+
+    Raises
+    ------
+    RequestError
+        If it has not; says why.
+    """
     spec = study.spec
     entry = find_trainer_entry(spec)
     if spec.trainer is None:
