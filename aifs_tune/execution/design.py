@@ -234,7 +234,8 @@ def design(
     proposer = Proposer(ensemble, rows, source, goals, seed, reach)
     table, more = proposer.propose(batch) if pool is None else proposer.choose_from(pool, batch)
     feasible = Measured(source.in_units(rows.y_true)).feasible(goals, source.targets)
-    best = float(feasible.max() * goals.objectives[0].sign) if feasible.shape[1] == 1 and len(feasible) else None
+    is_one = feasible.shape[1] == 1 and len(feasible) > 0
+    best = float(f"{feasible.max() * goals.objectives[0].sign:.6g}") if is_one else None
     return Design(found.name, table, source.targets, ensemble.calibrations, best, (*remarks, said, *more))
 
 

@@ -53,8 +53,8 @@ class Column:
         centre, scale = entry["centre"], entry["scale"]
         found = inputs[:, 0] * scale + centre
         # Inputs have 24 bits, so that a stored 0 comes back as 4e-9: round what they cannot tell.
-        step = 10.0 ** np.ceil(np.log10(2.0**-21 * (abs(centre) + np.abs(found - centre) + 1e-300)))
-        return np.asarray(np.rint(found / step) * step)
+        steps = 10.0 ** -np.ceil(np.log10(2.0**-21 * (abs(centre) + np.abs(found - centre) + 1e-300)))
+        return np.asarray(np.rint(found * steps) / steps)
 
     def entry(self, value: float) -> float | str:
         """What a table holds: the number, or the text of a level."""
@@ -153,8 +153,8 @@ class Region:
         for i, levels in self._levels.items():
             moved[:, i] = levels[np.abs(values[:, i, None] - levels).argmin(axis=1)]
         moved[:, self._whole] = np.rint(moved[:, self._whole])
-        step = 10.0 ** np.floor(np.log10(np.maximum(self.high - self.low, 1e-300) / _STEPS))
-        moved = np.where(self.high > self.low, np.rint(moved / step) * step, moved) + 0.0
+        steps = 10.0 ** -np.floor(np.log10(np.maximum(self.high - self.low, 1e-300) / _STEPS))
+        moved = np.where(self.high > self.low, np.rint(moved * steps) / steps, moved) + 0.0
         moved = np.clip(moved, self.low, self.high)
         for _ in range(_ROUNDS if len(self._sums) > 1 else 1):
             for at, each in self._sums:

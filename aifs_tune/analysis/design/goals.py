@@ -104,9 +104,7 @@ def parse_goals(
     objectives = tuple(Objective(_known("target", name, targets), 1 if sign == 1 else -1) for name, sign in wanted)
     names = [each.target for each in objectives]
     if len(set(names)) < len(names):
-        raise RequestError(
-            f"maximise, minimise: {names[0] if len(names) == 2 else ', '.join(names)} twice; allowed: once"
-        )
+        raise RequestError(f"maximise, minimise: {', '.join(names)} has a target twice; allowed: each once")
     limits, all_sums = list[Limit](), [_sum("sum", text, columns, texts) for text in sums]
     for text in subject_to:
         found = _LIMIT.match(text.strip())
