@@ -25,7 +25,7 @@ import pandas as pd
 from numpy.typing import NDArray
 from sklearn.ensemble import ExtraTreesRegressor
 
-from aifs_tune.analysis.design.acquisition import Acquisition, Belief, Measured, choose
+from aifs_tune.analysis.design.acquisition import Acquisition, Measured, Posterior, choose
 from aifs_tune.analysis.design.calibration import calibrate
 from aifs_tune.analysis.design.ensemble import left_out_of
 from aifs_tune.analysis.design.goals import Goals, Objective
@@ -61,10 +61,10 @@ def next_rows(
     errors, spreads = np.nanmean(unseen, axis=0) - values[known], np.nanstd(unseen, axis=0, ddof=1)
     calibration = calibrate("value", "", errors, spreads, groups)
     length, _ = distances(inputs[known].astype(np.float32), groups)
-    belief = Belief(every[:, rest, None], inputs[rest], [calibration], length)
+    posterior = Posterior(every[:, rest, None], inputs[rest], [calibration], length)
     goals = Goals((Objective("value", 1),))
     acquisition = Acquisition(goals, ["value"], Measured(values[known][:, None]), random)
-    return [rest[i] for i in choose(belief, acquisition, batch)]
+    return [rest[i] for i in choose(posterior, acquisition, batch)]
 
 
 def melts(job: tuple[str, int, Floats, Floats, int]) -> dict[str, Any]:

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from aifs_tune.analysis.design.acquisition import Acquisition, Belief, Measured, choose
+from aifs_tune.analysis.design.acquisition import Acquisition, Measured, Posterior, choose
 from aifs_tune.analysis.design.calibration import Calibration, calibrate
 from aifs_tune.analysis.design.candidates import Region, columns_of, inputs_of, search, values_of
 from aifs_tune.analysis.design.ensemble import left_out_of
@@ -137,9 +137,9 @@ def calibration(residual: float = 1.0) -> Calibration:
     return Calibration("strength", "", 1.0, residual, 100, 50, 0.9, 0.5)
 
 
-def belief(mean: list[float], places: list[float], residual: float = 1.0) -> Belief:
+def posterior(mean: list[float], places: list[float], residual: float = 1.0) -> Posterior:
     every = np.array(mean)[None, :, None] + np.array([-0.1, 0.1])[:, None, None]
-    return Belief(every, np.array(places)[:, None], [calibration(residual)], 1.0)
+    return Posterior(every, np.array(places)[:, None], [calibration(residual)], 1.0)
 
 
 def acquisition(best: float, goals: Goals | None = None, n_targets: int = 1) -> Acquisition:
@@ -160,12 +160,12 @@ def test_expected_improvement_is_that_of_a_simulation() -> None:
 def test_a_batch_is_diverse_where_its_first_choices_are_alike() -> None:
     places = [0.0, 0.01, 0.02, 5.0]
     mean = [5.0, 4.99, 4.98, 4.5]
-    assert choose(belief(mean, places), acquisition(4.0), 2) == [0, 3]
+    assert choose(posterior(mean, places), acquisition(4.0), 2) == [0, 3]
     assert np.argsort(-np.array(mean))[:2].tolist() == [0, 1], "the largest expected values alone are twins"
 
 
 def test_what_is_known_is_certain_and_what_is_near_to_it_nearly_so() -> None:
-    found = belief([0.0, 0.0, 0.0], [0.0, 0.5, 9.0], residual=2.0)
+    found = posterior([0.0, 0.0, 0.0], [0.0, 0.5, 9.0], residual=2.0)
     before = found.sd[:, 0].copy()
     found.condition(0)
     after = found.sd[:, 0]
@@ -187,7 +187,7 @@ def test_a_batch_of_several_objectives_covers_the_trade_off() -> None:
     goals = Goals((Objective("strength", 1), Objective("elongation", 1)))
     along = np.linspace(0, 10, 21)
     every = np.stack([along, 10 - along], axis=1)[None] + np.array([-0.05, 0.05])[:, None, None]
-    both = Belief(every, along[:, None], [calibration(0.3)] * 2, 0.3)
+    both = Posterior(every, along[:, None], [calibration(0.3)] * 2, 0.3)
     values = Measured(np.array([[0.0, 1.0], [1.0, 0.0]]))
     chosen = choose(both, Acquisition(goals, TARGETS, values, np.random.default_rng(0)), 8)
     assert len(set(chosen)) == 8

@@ -25,8 +25,8 @@ _AUGMENTED = 0.05
 """Share of the weighted sum in the augmented Chebyshev function."""
 
 
-class Belief:
-    """Joint normal belief about the targets at candidates.
+class Posterior:
+    """Joint normal posterior of the targets at candidates.
 
     The covariance of a target between two candidates is ``factor`` times that of the models' predictions there, plus
     ``residual ** 2`` times a Gaussian kernel of their distance: errors that the models have in common are alike nearby.
@@ -143,17 +143,17 @@ class Acquisition:
         density = np.exp(-(z**2) / 2) / np.sqrt(2 * np.pi)
         return np.asarray(sds[:, 0] * (z * ndtr(z) + density))
 
-    def __call__(self, belief: Belief) -> Floats:
+    def __call__(self, posterior: Posterior) -> Floats:
         """Value of each candidate, shape (n,)."""
-        mean, sd = belief.mean, belief.sd
+        mean, sd = posterior.mean, posterior.sd
         holds = self.probability(mean, sd)
         return holds * self.improvement(mean, sd) if self.has_feasible else holds
 
-    def log_probability(self, belief: Belief) -> Floats:
+    def log_probability(self, posterior: Posterior) -> Floats:
         """Logarithm of the probability of an improvement within the limits, shape (n,), also where it is tiny."""
         from scipy.special import log_ndtr
 
-        mean, sd = belief.mean, np.maximum(belief.sd, 1e-12)
+        mean, sd = posterior.mean, np.maximum(posterior.sd, 1e-12)
         found = np.zeros(len(mean))
         for limit in self._goals.limits:
             i = self._targets.index(limit.target)
@@ -163,9 +163,9 @@ class Acquisition:
             found += log_ndtr(-lacks).min(axis=1)
         return found
 
-    def believe(self, belief: Belief, chosen: int) -> None:
+    def believe(self, posterior: Posterior, chosen: int) -> None:
         """Take a candidate as measured, with its expected targets."""
-        mean = belief.mean[chosen]
+        mean = posterior.mean[chosen]
         if all(
             limit.sign * (mean[self._targets.index(limit.target)] - limit.bound) >= 0 for limit in self._goals.limits
         ):
@@ -177,19 +177,19 @@ class Acquisition:
         return np.asarray(-lacks.max(axis=-1) - _AUGMENTED * lacks.sum(axis=-1))
 
 
-def choose(belief: Belief, acquisition: Acquisition, n: int) -> list[int]:
+def choose(posterior: Posterior, acquisition: Acquisition, n: int) -> list[int]:
     """Choose ``n`` different candidates of a pool, one after the other."""
     chosen = list[int]()
-    while len(chosen) < min(n, len(belief.mean)):
-        values = acquisition(belief)
+    while len(chosen) < min(n, len(posterior.mean)):
+        values = acquisition(posterior)
         values[chosen] = -np.inf
         best = int(np.argmax(values))
         if not values[best] > 0:  # nothing is expected to improve by what a float can hold: take the least unlikely
-            values = acquisition.log_probability(belief)
+            values = acquisition.log_probability(posterior)
             values[chosen] = -np.inf
             best = int(np.argmax(values))
         chosen.append(best)
-        acquisition.believe(belief, best)
-        belief.condition(best)
+        acquisition.believe(posterior, best)
+        posterior.condition(best)
         acquisition.next()
     return chosen

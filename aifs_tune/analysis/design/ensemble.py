@@ -131,13 +131,13 @@ def with_results(rows: Rows, file: Path, source: Source) -> tuple[Rows, list[str
     remarks += [f"{file.name}: {int(known.sum())} rows with results joined the measured ones"]
     if not known.all():
         remarks.append(f"{file.name}: {int((~known).sum())} rows without any result were left out")
-    remarks += _kept_promises(file, values, source)
+    remarks += _interval_remarks(file, values, source)
     added = tuple(f"{file} row {row}" for row in np.flatnonzero(known).tolist())
     inputs = np.concatenate([rows.inputs, np.asarray(found.inputs[0][known], np.float32)])
     return Rows(inputs, np.concatenate([rows.y_true, source.scaled(values[known])]), rows.groups + added), remarks
 
 
-def _kept_promises(file: Path, values: Floats, source: Source) -> list[str]:
+def _interval_remarks(file: Path, values: Floats, source: Source) -> list[str]:
     """How many results lie in the intervals that an earlier design gave them."""
     frame = load_table(TableSpec(file=file)).frame
     told = []

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.analysis.design.acquisition import Acquisition, Belief, Measured, choose
+from aifs_tune.analysis.design.acquisition import Acquisition, Measured, Posterior, choose
 from aifs_tune.analysis.design.calibration import Z
 from aifs_tune.analysis.design.candidates import Region, inputs_of, search, values_of
 from aifs_tune.analysis.design.ensemble import Ensemble, Rows, Source
@@ -62,7 +62,7 @@ class Proposer:
                     "larger reach, or wider ranges"
                 )
             chosen, pool = np.concatenate([chosen, found[:1]]), found[1:_KEPT]
-            self._acquisition.believe(self._belief(inputs_of(columns, found[:1])), 0)
+            self._acquisition.believe(self._posterior(inputs_of(columns, found[:1])), 0)
             self._acquisition.next()
         table = self._table(chosen, inputs_of(columns, chosen))
         return table, [*region.beyond(), *self._remarks(table)]
@@ -76,7 +76,7 @@ class Proposer:
         new = new[region.holds(values[new])]
         if not len(new):
             raise RequestError("candidates: none of the rows is new and within the ranges and sums; allowed: others")
-        picked = new[choose(self._belief(pool[new]), self._acquisition, batch)]
+        picked = new[choose(self._posterior(pool[new]), self._acquisition, batch)]
         table = self._table(values[picked], pool[picked])
         table.insert(0, "candidate", picked + 1)
         return table, [f"{len(new)} of {len(pool)} candidates are new and allowed", *self._remarks(table)]
@@ -84,12 +84,12 @@ class Proposer:
     def _scores(self, chosen: Floats, values: Floats) -> Floats:
         """Value of candidates (n, columns) beside those that are chosen; none of what is known already or too far."""
         inputs = inputs_of(self._source.columns, np.concatenate([chosen, values]))
-        belief, n = self._belief(inputs), len(chosen)
+        posterior, n = self._posterior(inputs), len(chosen)
         for i in range(n):
-            belief.condition(i)
-        scores = self._acquisition(belief)[n:]
+            posterior.condition(i)
+        scores = self._acquisition(posterior)[n:]
         if not (scores > 0).any():  # below what a float can hold
-            scores = self._acquisition.log_probability(belief)[n:]
+            scores = self._acquisition.log_probability(posterior)[n:]
         new = inputs[n:]
         distance = self._distance(new)
         is_same = (distance < _SAME * self._length) | (distance > self._reach * self._far)
@@ -97,8 +97,8 @@ class Proposer:
             is_same |= np.sqrt(((new - one) ** 2).sum(axis=1)) < _SAME * self._length
         return np.where(is_same, -np.inf, scores)
 
-    def _belief(self, inputs: NDArray[np.float32]) -> Belief:
-        return Belief(
+    def _posterior(self, inputs: NDArray[np.float32]) -> Posterior:
+        return Posterior(
             self._ensemble.predict(inputs), inputs.astype(np.float64), self._ensemble.calibrations, self._length
         )
 
@@ -111,16 +111,16 @@ class Proposer:
     def _table(self, values: Floats, inputs: NDArray[np.float32]) -> pandas.DataFrame:
         import pandas as pd
 
-        belief = self._belief(inputs)
+        posterior = self._posterior(inputs)
         table: dict[str, Any] = {
             column.name: [column.entry(value) for value in values[:, i].tolist()]
             for i, column in enumerate(self._source.columns)
         }
         for i, name in enumerate(self._source.targets):
-            mean, half = belief.mean[:, i], Z * belief.sd[:, i]
+            mean, half = posterior.mean[:, i], Z * posterior.sd[:, i]
             table |= {f"expected {name}": mean, f"low {name}": mean - half, f"high {name}": mean + half}
         if self._goals.limits:
-            table["p_limits"] = self._acquisition.probability(belief.mean, belief.sd)
+            table["p_limits"] = self._acquisition.probability(posterior.mean, posterior.sd)
         table["distance"] = self._distance(inputs) / self._far
         return pd.DataFrame(table)
 
