@@ -13,6 +13,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve, roc
 
 from aifs_tune.analysis.bootstrap import Proportion, Resampling, ScoreEstimate, units_of
 from aifs_tune.analysis.scores import Array
+from aifs_tune.data.signal import RankedSignal, Signal, rate_of
 from aifs_tune.errors import RequestError
 
 SCORES = ("accuracy", "balanced_accuracy", "macro_f1", "auc", "brier", "calibration_error")
@@ -261,6 +262,9 @@ class HeldOutClasses:
         mean and 95 % quantile. ``calibration_error`` says something only if it is larger.
     curves : tuple of Curves
         ROC and precision-recall curves, without classes to which all examples or none belong.
+    signal : str, optional
+        The class whose ``signal_efficiency@...`` are among the scores: the share of it that is kept at each
+        false-positive rate of all other classes.
     worst : tuple of Mistake
         Misclassified examples, the smallest probability of the true class first.
 
@@ -283,6 +287,7 @@ class HeldOutClasses:
     curves: tuple[Curves, ...]
     worst: tuple[Mistake, ...]
     calibrated: tuple[float, float]
+    signal: str | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON.
@@ -294,6 +299,7 @@ class HeldOutClasses:
         """
         return {
             "classes": list(self.classes),
+            "signal": self.signal,
             "n": self.n,
             "scores": {name: estimate.to_dict() for name, estimate in self.scores.items()},
             "report": self.report.to_dict(),
@@ -346,6 +352,7 @@ def evaluate_classes(
     *,
     classes: Sequence[str],
     groups: Sequence[Any] | None = None,
+    signal: Signal | str | None = None,
     resampling: Resampling | None = None,
     n_bins: int = 10,
     n_worst: int = 20,
@@ -362,6 +369,9 @@ def evaluate_classes(
         Names of the k classes, at least two.
     groups : sequence, optional
         Group of each example (n,), such as its patient or field. If given, whole groups are resampled for intervals.
+    signal : str or Signal, optional
+        The class that is the signal, whose efficiency at few false positives is then one of the scores. By default at
+        1, 2, 5, 10 and 20 % of all other examples; each resample has a threshold of its own.
     resampling : Resampling, optional
         Bootstrap settings. By default 1,000 resamples and 95 % intervals.
     n_bins : int, default 10
@@ -377,7 +387,8 @@ def evaluate_classes(
     Raises
     ------
     RequestError
-        If shapes do not match, a true class is out of range, or a row is not a probability distribution.
+        If shapes do not match, a true class is out of range, a row is not a probability distribution, or ``signal`` is
+        not one of the classes.
 
     Examples
     --------
@@ -388,11 +399,15 @@ def evaluate_classes(
     0.750
     """
     labels, shares = _checked(y_true, probabilities, classes)
+    wanted = Signal(signal) if isinstance(signal, str) else signal
+    if wanted is not None and wanted.name not in classes:
+        raise RequestError(f"signal: {wanted.name!r} is not one of the classes; allowed: {', '.join(classes)}")
     n, k = shares.shape
     predicted = shares.argmax(axis=1)
     is_one = labels[:, None] == np.arange(k)
     reliability = Reliability(shares[np.arange(n), predicted], predicted == labels, n_bins)
-    score = ClassScores(labels, predicted, shares, reliability)
+    of_signal = None if wanted is None else (wanted, list(classes).index(wanted.name))
+    score = ClassScores(labels, predicted, shares, reliability, of_signal)
     confusion = score.confusion(np.ones(n)).round().astype(np.int64)
     found = [curves_of(name, is_one[:, i], shares[:, i]) for i, name in enumerate(classes)]
     return HeldOutClasses(
@@ -407,15 +422,28 @@ def evaluate_classes(
         reliability=reliability.bins(),
         curves=tuple(curves for curves in found if curves is not None),
         worst=_worst(labels, predicted, shares, classes, n_worst),
+        signal=None if wanted is None else wanted.name,
     )
 
 
 class ClassScores:
-    """Function that computes :data:`SCORES` from the weights of the examples."""
+    """Function that computes :data:`SCORES`, and those of a signal, from the weights of the examples.
+
+    ``signal`` is given with its number among the classes.
+    """
 
     def __init__(
-        self, labels: NDArray[np.int64], predicted: NDArray[np.int64], shares: Array, reliability: Reliability
+        self,
+        labels: NDArray[np.int64],
+        predicted: NDArray[np.int64],
+        shares: Array,
+        reliability: Reliability,
+        signal: tuple[Signal, int] | None = None,
     ) -> None:
+        self._signal = None if signal is None else signal[1]
+        self._metrics = () if signal is None else signal[0].metrics
+        self._rates = [rate for rate in map(rate_of, self._metrics) if rate is not None]
+        self._kept = None if signal is None else RankedSignal(labels == signal[1], shares[:, signal[1]])
         self._k = shares.shape[1]
         self._cells, self._reliability = labels * self._k + predicted, reliability
         is_one = labels[:, None] == np.arange(self._k)
@@ -450,7 +478,21 @@ class ClassScores:
             0.0 if any(0 < r.auc(np.ones(len(units))) < 1 for r in self._ranked) else of_classes.variance,
             of_classes.near,
         )
-        return {"accuracy": accuracy, "balanced_accuracy": of_classes, "macro_f1": of_classes, "auc": perfect}
+        known = {"accuracy": accuracy, "balanced_accuracy": of_classes, "macro_f1": of_classes, "auc": perfect}
+        return known | self._proportions_of_signal(units)
+
+    def _proportions_of_signal(self, units: NDArray[np.int64]) -> dict[str, Proportion]:
+        """That of each efficiency: at least the variance of a share of the signal, at a fixed threshold."""
+        if self._signal is None or self._kept is None:
+            return {}
+        is_signal = self._cells // self._k == self._signal
+        n, n_units = int(is_signal.sum()), len(np.unique(units[is_signal]))
+        found = {}
+        for metric, share in zip(self._metrics, self._kept.efficiencies(np.ones(len(units)), self._rates), strict=True):
+            if np.isfinite(share):
+                near = (share * n + 1) / (n + 2)
+                found[metric] = Proportion(near * (1 - near) / n_units, near)
+        return found
 
     def __call__(self, weights: Array) -> dict[str, float]:
         confusion = self.confusion(weights)
@@ -464,7 +506,10 @@ class ClassScores:
             weights @ self._squares / total,
             self._reliability.expected_error(weights),
         )
-        return dict(zip(SCORES, map(float, values), strict=True))
+        found = dict(zip(SCORES, map(float, values), strict=True))
+        if self._kept is not None:
+            found |= zip(self._metrics, self._kept.efficiencies(weights, self._rates), strict=True)
+        return found
 
 
 def _checked(y_true: ArrayLike, probabilities: ArrayLike, classes: Sequence[str]) -> tuple[NDArray[np.int64], Array]:

@@ -14,7 +14,7 @@ from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import UnreadableStudy, each_study, find_study, get_study
 from aifs_tune.study.record import StudyRecord
 from aifs_tune.study.trial import Trial
-from aifs_tune.trainers.predictions import Predictions, read_predictions
+from aifs_tune.trainers.predictions import Predictions, read_predictions, signal_of
 
 if TYPE_CHECKING:
     import pandas
@@ -90,10 +90,12 @@ class HeldOutEvaluation:
         """Scores of predicted classes; None if the targets are numbers."""
         from aifs_tune.analysis.classification import evaluate_classes
 
-        found = self.predictions
+        found, spec = self.predictions, self.study.spec
         if not found.classes:
             return None
-        return evaluate_classes(found.y_true, found.y_pred, classes=found.classes, groups=self.groups)
+        name = None if spec.data is None else spec.data.signal
+        signal = None if name is None else signal_of(name, [objective.metric for objective in spec.objectives])
+        return evaluate_classes(found.y_true, found.y_pred, classes=found.classes, groups=self.groups, signal=signal)
 
     @property
     def values(self) -> tuple[HeldOutTarget, ...]:

@@ -673,6 +673,8 @@ class DataSpec(StrictModel):
         Regular expression for file names; images with the same match stay in the same part. Default None.
     near_duplicates
         What to do if images in different parts look alike: ``"warn"`` (default), ``"refuse"`` or ``"ignore"``.
+    signal
+        Class that is the signal, for metrics such as ``val_signal_efficiency@0.01``; default None.
     follow_links
         Whether links are followed that lead out of the folder of the data, or of the DataLad or git-annex data set
         that has it; default False.
@@ -733,6 +735,11 @@ class DataSpec(StrictModel):
     near_duplicates: Literal["warn", "refuse", "ignore"] = Field(
         default="warn",
         description="What to do if images in different parts look alike: warn, refuse the data, or ignore (no check).",
+    )
+    signal: Text | None = Field(
+        default=None,
+        description="Class that is the signal, of which val_signal_efficiency@0.01 is the share that is kept at a "
+        "false-positive rate of 0.01 among all other classes, the background.",
     )
     follow_links: bool = Field(
         default=False,

@@ -20,6 +20,7 @@ from aifs_tune._util.hashing import digest_of
 from aifs_tune.data.digests import digest_of_array
 from aifs_tune.data.file_table import FileTable
 from aifs_tune.data.images.folder import SUBSETS
+from aifs_tune.data.signal import Signal
 from aifs_tune.errors import NotFoundError
 
 VERSION = 2
@@ -60,6 +61,8 @@ class ExampleSet:
         Hexadecimal digest of the content, the split and the format.
     facts : mapping
         JSON values that a prediction on new data needs, such as the columns and how they were scaled.
+    signal : Signal, optional
+        The class whose efficiency is measured; not stored with the examples.
 
     Examples
     --------
@@ -81,6 +84,7 @@ class ExampleSet:
     test: NDArray[np.int32]
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
+    signal: Signal | None = None
 
 
 @dataclass(frozen=True)

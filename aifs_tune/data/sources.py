@@ -7,11 +7,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from aifs_tune._util.scalars import brief, did_you_mean
 from aifs_tune.config.data import BodiesSpec, DataSpec, FramesSpec, SeriesSpec, Simulate, TableSpec
 from aifs_tune.data.digests import Progress
 from aifs_tune.data.division import division_of
 from aifs_tune.data.examples import PreparedExamples
 from aifs_tune.data.file_table import FileTable
+from aifs_tune.data.images.folder import shown
 from aifs_tune.data.images.near_duplicates import CrossSubsetDuplicates
 from aifs_tune.errors import DataError
 
@@ -132,6 +134,7 @@ def prepare(
         for line in prepared.lines:
             tell(line)
         has_classes = bool(prepared.examples.classes) and kind != "bodies"
+        _check_signal(data, prepared.examples.classes if has_classes else ())
         division = division_of(data, kind, has_classes=has_classes)
         fingerprint = prepared.examples.fingerprint
         return Prepared(
@@ -152,10 +155,23 @@ def prepare(
     report = images.preflight
     for line in report.lines():
         tell(line)
+    _check_signal(data, images.images.classes)
     fingerprint = images.images.fingerprint
     division = division_of(data, kind, has_classes=True, given=report.given, groups=report.grouped_by)
     return Prepared(
         images.location, fingerprint, images.files, report.lines(), report.near_duplicates, division, report.columns
+    )
+
+
+def _check_signal(data: DataSpec, classes: Sequence[str]) -> None:
+    """Check that ``data.signal`` is one of the classes."""
+    if data.signal is None or data.signal in classes:
+        return
+    if not classes:
+        raise DataError(f"data.signal: {brief(data.signal)}, but numbers are predicted; allowed: leave it out")
+    raise DataError(
+        f"data.signal: {brief(data.signal)} is not one of the classes{did_you_mean(data.signal, list(classes))}; "
+        f"allowed: {', '.join(map(shown, classes))}"
     )
 
 

@@ -20,8 +20,10 @@ from aifs_tune.trainers.function import can_change, check_callable, import_funct
 from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
+from aifs_tune.trainers.objectives import check_metrics
 from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
 from aifs_tune.trainers.own_model.entry import ModelEntry, kind_of_data
+from aifs_tune.trainers.predictions import signal_of
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.registry import TRAINERS, TrainerEntry
 from aifs_tune.trainers.sklearn import EstimatorEntry, EstimatorRecipe, check_estimator, is_estimator
@@ -166,14 +168,9 @@ def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry | Mod
         raise RequestError(
             f"trainer.folds: {spec.trainer.folds} is not allowed for the {name}; allowed: 1, or trainers {able}"
         )
-    metrics = trainer_entry.metrics(spec.data or DataSpec())
-    for i, objective in enumerate(spec.objectives):
-        if objective.metric not in metrics:
-            key = f"trade_off.{i - 1}" if i else "objective"
-            raise RequestError(
-                f"{key}.metric: the {name} does not report {objective.metric!r}"
-                f"{did_you_mean(objective.metric, list(metrics))}; allowed: {', '.join(metrics)}"
-            )
+    data = spec.data or DataSpec()
+    metrics = trainer_entry.metrics(data, [objective.metric for objective in spec.objectives])
+    check_metrics(spec, f"the {name}", metrics, has_classes=not data.targets(trainer_entry.kind))
 
 
 def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
@@ -289,7 +286,8 @@ def make_trainer(
     from aifs_tune.data import open_examples, open_images
 
     opened: list[Any] = [
-        open_images(each) if trainer_entry.kind == "images" else open_examples(each) for each in (data, *folds)
+        _with_signal(open_images(each) if trainer_entry.kind == "images" else open_examples(each), spec)
+        for each in (data, *folds)
     ]
     if spec.refit:
         opened = [replace(each, train=np.concatenate([each.train, each.val])) for each in opened]
@@ -319,9 +317,17 @@ def make_fused_trainer(spec: SweepSpec, images: Path, *, max_size: int) -> Fused
 
     static = CnnParams.static_params
     params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in static}
-    task, wanted = cnn_task(open_images(images), **_task_options(spec)), spec.resources.fused_trials
+    task = cnn_task(_with_signal(open_images(images), spec), **_task_options(spec))
+    wanted = spec.resources.fused_trials
     size = min(max_size, wanted) if isinstance(wanted, int) else choose_fused_size(task, params, max_size=max_size)
     return FusedTrainer(task, params, size=size)
+
+
+def _with_signal(opened: Any, spec: SweepSpec) -> Any:
+    """``opened`` examples or images with the signal of ``spec`` and the false-positive rates of its objectives."""
+    if spec.data is None or spec.data.signal is None:
+        return opened
+    return replace(opened, signal=signal_of(spec.data.signal, [objective.metric for objective in spec.objectives]))
 
 
 def _task_options(spec: SweepSpec) -> dict[str, Any]:

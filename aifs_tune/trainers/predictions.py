@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.examples import Target
+from aifs_tune.data.signal import Signal, rate_of
 from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.checkpoint import read_state, write_state
 
@@ -19,6 +20,26 @@ CLASSIFIED = ("loss", "accuracy", "balanced_accuracy", "macro_f1", "auc")
 
 CLASS_METRICS = ("loss", "accuracy", *(f"val_{name}" for name in CLASSIFIED))
 """Metrics that an epoch of a classifier reports. The first two are of the training batches; that loss is weighted."""
+
+
+def class_metrics(signal: str | None, asked: Iterable[str] = ()) -> tuple[str, ...]:
+    """Metrics that an epoch of a classifier reports, with those of the class ``signal`` if there is one.
+
+    ``asked`` are metrics of objectives, whose false-positive rates are reported besides the usual ones.
+    """
+    return reported_metrics(None if signal is None else signal_of(signal, asked))
+
+
+def reported_metrics(signal: Signal | None) -> tuple[str, ...]:
+    """Metrics that an epoch of a classifier reports where ``signal`` is measured; None: there is no signal."""
+    return CLASS_METRICS if signal is None else (*CLASS_METRICS, *(f"val_{name}" for name in signal.metrics))
+
+
+def signal_of(name: str, asked: Iterable[str] = ()) -> Signal:
+    """The signal ``name``, measured at the usual false-positive rates and at those of the metrics ``asked``."""
+    of_asked = [metric.removeprefix("val_") for metric in asked if 0 < (rate_of(metric) or 0) < 1]
+    return Signal(name, tuple(dict.fromkeys((*Signal(name).metrics, *of_asked))))
+
 
 VALUES = ("loss", "r2")
 """Metrics where numbers are predicted: mean squared error in units of the targets' spread, and explained share of the

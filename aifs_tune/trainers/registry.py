@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
 
@@ -19,7 +19,7 @@ from aifs_tune.trainers.models.residual import ResidualCnnTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
 from aifs_tune.trainers.models.transfer import TransferTrainer
 from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS
-from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.predictions import class_metrics, value_metrics
 
 DataKind: TypeAlias = Literal["images", "table", "series", "frames", "bodies"]
 """Kind of data that a trainer learns from."""
@@ -66,13 +66,13 @@ class TrainerEntry:
         unused = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS
         return {name: parameter for name, parameter in self.allowed.items() if name not in unused}
 
-    def metrics(self, data: DataSpec) -> tuple[str, ...]:
-        """Metrics that an epoch reports on ``data``."""
+    def metrics(self, data: DataSpec, asked: Sequence[str] = ()) -> tuple[str, ...]:
+        """Metrics that an epoch reports on ``data``, with those of a signal at the false-positive rates ``asked``."""
         if self.kind == "bodies":
             bodies = data.bodies or BodiesSpec()
             return detection_metrics(list(bodies.numbers), has_brightness=bodies.brightness is not None)
         targets = data.targets(self.kind)
-        return value_metrics(targets) if targets else CLASS_METRICS
+        return value_metrics(targets) if targets else class_metrics(data.signal, asked)
 
 
 TRAINERS: dict[str, TrainerEntry] = {

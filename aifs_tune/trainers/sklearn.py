@@ -24,11 +24,12 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.network.examples import ExamplesGoal, default_goal
 from aifs_tune.trainers.network.trial_state import BestEpochTracker, Keep, check_one_of, check_seed
-from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics, write_predictions
+from aifs_tune.trainers.objectives import check_metrics
+from aifs_tune.trainers.predictions import class_metrics, value_metrics, write_predictions
 from aifs_tune.trainers.sklearn_files import can_write_model, log_probabilities, write_model
 
-_OF_PROBABILITIES = ("loss", "val_loss", "val_auc")
-"""Metrics that need probabilities of the classes."""
+_WITHOUT_PROBABILITIES = ("accuracy", "val_accuracy", "val_balanced_accuracy", "val_macro_f1")
+"""Metrics of classes that need no probabilities."""
 _WITH_PROBABILITIES = "an estimator with predict_proba, such as this one in sklearn.calibration.CalibratedClassifierCV"
 _NOT_GIVEN = ("trial", "epochs")
 """Arguments of an objective function, which is no function that returns an estimator."""
@@ -174,12 +175,12 @@ def is_estimator(code: Any) -> bool:
     )
 
 
-def estimator_metrics(estimator: Any, data: DataSpec) -> tuple[str, ...]:
-    """Metrics that the epoch of ``estimator`` reports on ``data``."""
+def estimator_metrics(estimator: Any, data: DataSpec, asked: Sequence[str] = ()) -> tuple[str, ...]:
+    """Metrics that the epoch of ``estimator`` reports on ``data``; ``asked`` is as for other trainers."""
     targets = data.targets("table")
     if targets:
         return value_metrics(targets)
-    return tuple(name for name in CLASS_METRICS if name not in _OF_PROBABILITIES or _has_probabilities(estimator))
+    return class_metrics(data.signal, asked) if _has_probabilities(estimator) else _WITHOUT_PROBABILITIES
 
 
 def check_estimator(spec: SweepSpec, code: Callable[..., Any]) -> None:
@@ -202,19 +203,14 @@ def check_estimator(spec: SweepSpec, code: Callable[..., Any]) -> None:
             f"trainer: {name} is a {kind}, and data.table.predict is {'values' if targets else 'classes'}; allowed: a "
             f"{wanted}, or data.table.predict: {'classes' if targets else 'values'}"
         )
-    metrics = estimator_metrics(made, data)
-    for i, objective in enumerate(spec.objectives):
-        if objective.metric not in metrics:
-            key = f"trade_off.{i - 1}" if i else "objective"
-            if objective.metric in _OF_PROBABILITIES:
-                raise RequestError(
-                    f"{key}.metric: {objective.metric} needs probabilities of the classes, which {name} does not give; "
-                    f"allowed: {', '.join(metrics)}; or {_WITH_PROBABILITIES}"
-                )
-            raise RequestError(
-                f"{key}.metric: {name} does not report {objective.metric!r}"
-                f"{did_you_mean(objective.metric, list(metrics))}; allowed: {', '.join(metrics)}"
-            )
+    asked = [objective.metric for objective in spec.objectives]
+    metrics = estimator_metrics(made, data, asked)
+    reasons = {
+        metric: f"{metric} needs probabilities of the classes, which {name} does not give; allowed: "
+        f"{', '.join(metrics)}; or {_WITH_PROBABILITIES}"
+        for metric in (() if targets else class_metrics(data.signal, asked))
+    }
+    check_metrics(spec, name, metrics, reasons, has_classes=not targets)
     if spec.evaluate_test and not targets and not _has_probabilities(made):
         raise RequestError(
             f"evaluate_test: true is not possible: {name} gives no probabilities of the classes; allowed: false, or "
@@ -471,7 +467,8 @@ class SklearnTrainer:
     def _measure(self, part: str) -> dict[str, float]:
         measured = self._goal.measure(part, self._predict(part))
         if self._goal.examples.classes and not _has_probabilities(self._model):
-            return {name: value for name, value in measured.items() if not name.endswith(("_loss", "_auc"))}
+            names = {metric.removeprefix("val_") for metric in _WITHOUT_PROBABILITIES}
+            return {name: value for name, value in measured.items() if name.removeprefix(f"{part}_") in names}
         return measured
 
     def _predict(self, part: str) -> NDArray[np.float32]:

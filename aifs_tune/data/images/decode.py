@@ -25,6 +25,7 @@ from PIL import Image, UnidentifiedImageError
 
 from aifs_tune.data.digests import digest_file, open_regular, status_of
 from aifs_tune.data.images.folder import shown
+from aifs_tune.data.signal import Signal
 
 if TYPE_CHECKING:
     from aifs_tune.data.images.deep import Deep
@@ -360,6 +361,8 @@ class ImageSet:
         Hexadecimal digest of the image content, the labels and the split.
     range16 : tuple of float, optional
         Pixel values of images with more than 8 bits that became 0 and 255. Default: None, without such images.
+    signal : Signal, optional
+        The class whose efficiency is measured; not stored with the images.
 
     Examples
     --------
@@ -387,6 +390,7 @@ class ImageSet:
     test: NDArray[np.int32]
     fingerprint: str
     range16: tuple[float, float] | None = None
+    signal: Signal | None = None
 
     @property
     def shape(self) -> tuple[int, int, int]:

@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from aifs_tune.analysis.bootstrap import ScoreEstimate
 from aifs_tune.analysis.classification import HeldOutClasses
 from aifs_tune.analysis.regression import HeldOutTarget, scores_table
 from aifs_tune.analysis.test_part import HeldOutEvaluation
+from aifs_tune.data.signal import rate_of
 from aifs_tune.publishing.report.blocks import Figure, Paragraph, ReportBlock, ReportSection, Table
 from aifs_tune.publishing.report.context import ReportContext, ReportData
 from aifs_tune.publishing.report.figures import BLUE, COLOURS, GREY, INK, MARKERS, label, picture
@@ -42,15 +44,25 @@ def test_set_section(context: ReportContext) -> ReportSection:
     if found is None:
         return ReportSection("Test set", (head, *_regression_blocks(tested)))
     blocks: list[ReportBlock] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
-    blocks += [_calibration_figure(found), *_curves_blocks(found), *_worst_blocks(context, tested, found)]
+    blocks += [
+        _calibration_figure(found),
+        *_curves_blocks(found),
+        *_signal_blocks(found),
+        *_worst_blocks(context, tested, found),
+    ]
     return ReportSection("Test set", tuple(blocks))
 
 
 def _scores_table(found: HeldOutClasses) -> Table:
-    rows = tuple((_SHOWN.get(name, name), str(estimate)) for name, estimate in found.scores.items())
+    rows = tuple((_shown_score(name, found), str(estimate)) for name, estimate in found.scores.items())
     mean, most = found.calibrated
     rows += (("the same of a calibrated model, by chance", f"{mean:.3f}, 95 % below {most:.3f}"),)
     return Table(f"Scores on the test set, n = {found.n:,}.", ("score", "value [95 % interval]"), rows, "lr")
+
+
+def _shown_score(name: str, found: HeldOutClasses) -> str:
+    rate = rate_of(name)
+    return _SHOWN.get(name, name) if rate is None else f"{cut(found.signal or '')} kept at {100 * rate:g} % background"
 
 
 def class_table(found: HeldOutClasses) -> Table:
@@ -149,6 +161,44 @@ def _curves_blocks(found: HeldOutClasses) -> list[ReportBlock]:
     )
     table = Table("Areas under these curves.", ("class", "ROC", "precision-recall"), areas, "lrr")
     return [figure, table]
+
+
+def _signal_blocks(found: HeldOutClasses) -> list[ReportBlock]:
+    """ROC curve of the signal with a logarithmic axis, where few false positives can be told apart."""
+    curve = next((each for each in found.curves if each.name == found.signal), None)
+    if curve is None:
+        return []
+    rates = {name: rate for name in found.scores if (rate := rate_of(name)) is not None}
+    n_signal = int(found.confusion[found.classes.index(curve.name)].sum())
+    n_others = found.n - n_signal
+
+    def draw(canvas: Any) -> None:
+        axes = canvas.subplots()
+        axes.step(curve.false_positive_rates, curve.true_positive_rates, where="post", color=BLUE, lw=1.3)
+        for name, rate in rates.items():
+            _draw_estimate(axes, rate, found.scores[name])
+        axes.set(xlabel="false positive rate (share of the background kept)", xscale="log", ylim=(-0.02, 1.02))
+        axes.set(ylabel=f"share of {label(curve.name)} kept", xlim=(min(0.5 / n_others, 0.005), 1))
+
+    values = ", ".join(f"{found.scores[name]} at {rate:g}" for name, rate in rates.items())
+    return [
+        picture(
+            draw,
+            caption=f"Signal efficiency: share of {cut(curve.name)} kept against the share of all others kept, with "
+            f"95 % intervals. {count(n_signal, 'example')} of the signal, {n_others:,} of the background.",
+            alt=f"ROC curve of {cut(curve.name)} with a logarithmic axis; efficiency {values}.",
+            height_in=3.4,
+        )
+    ]
+
+
+def _draw_estimate(axes: Any, rate: float, estimate: ScoreEstimate) -> None:
+    """Draw a score and its interval at ``rate``; nothing where it is undefined."""
+    if estimate.value is None:
+        return
+    axes.plot([rate], [estimate.value], "o", color=BLUE, ms=4)
+    if estimate.low is not None and estimate.high is not None:
+        axes.plot([rate, rate], [estimate.low, estimate.high], color=BLUE, lw=1)
 
 
 def _worst_blocks(context: ReportContext, tested: HeldOutEvaluation, found: HeldOutClasses) -> list[ReportBlock]:

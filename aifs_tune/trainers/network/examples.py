@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError
-from aifs_tune.trainers.network.images import check_classes, check_mode, check_training, class_weights
+from aifs_tune.trainers.network.images import check_classes, check_mode, check_signal, check_training, class_weights
 from aifs_tune.trainers.network.losses import ClassificationLoss, Hyperparameters, LossFunction, RegressionLoss
 from aifs_tune.trainers.network.metrics import measure, measure_values
 from aifs_tune.trainers.network.network import Network
@@ -21,7 +21,7 @@ from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
-from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions, in_target_units, value_metrics
+from aifs_tune.trainers.predictions import Predictions, in_target_units, reported_metrics, value_metrics
 
 
 class ExamplesNetwork(Network):
@@ -75,11 +75,12 @@ class ExamplesGoal:
 
     def __post_init__(self) -> None:
         examples = self.examples
-        check_one_of("metric", self.metric, metrics_of([target.name for target in examples.targets]))
+        check_one_of("metric", self.metric, metrics_of(examples))
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
         check_mode(self.mode, self.patience)
         if examples.classes:
             check_classes(examples.y_true, examples.train, examples.val, "examples")
+            check_signal(examples.signal, examples.classes, self.metric, examples.y_true[examples.val])
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
             raise DataError(f"train, val: {n_train} and {n_val} examples are too few; allowed: at least 1 and 2")
@@ -110,7 +111,10 @@ class ExamplesGoal:
         """Metrics, such as ``val_loss``, of the predictions (n, outputs) of the examples of ``part``."""
         examples = self.examples
         y_true = examples.y_true[getattr(examples, part)]
-        measured = measure(y_true, y_pred) if examples.classes else measure_values(y_true, y_pred, examples.targets)
+        if examples.classes:
+            measured = measure(y_true, y_pred, signal=examples.signal, classes=examples.classes)
+        else:
+            measured = measure_values(y_true, y_pred, examples.targets)
         return {f"{part}_{name}": value for name, value in measured.items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
@@ -167,9 +171,11 @@ def default_goal(examples: ExampleSet) -> tuple[str, Literal["max", "min"]]:
     return ("val_macro_f1", "max") if examples.classes else ("val_loss", "min")
 
 
-def metrics_of(targets: list[str]) -> tuple[str, ...]:
-    """Metrics that an epoch reports if ``targets`` are predicted; without targets, those of classes."""
-    return value_metrics(targets) if targets else CLASS_METRICS
+def metrics_of(examples: ExampleSet) -> tuple[str, ...]:
+    """Metrics that an epoch on ``examples`` reports: those of their targets, or of classes and of their signal."""
+    if examples.targets:
+        return value_metrics([target.name for target in examples.targets])
+    return reported_metrics(examples.signal)
 
 
 class ExamplesTrainer(NetTrainer):

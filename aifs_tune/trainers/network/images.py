@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, Protocol
 
@@ -11,6 +12,7 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.images.decode import ImageSet
+from aifs_tune.data.signal import Signal, rate_of
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.augment.tensorflow import augment
 from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
@@ -21,7 +23,7 @@ from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
-from aifs_tune.trainers.predictions import CLASS_METRICS, Predictions
+from aifs_tune.trainers.predictions import Predictions, reported_metrics
 
 MAX_VIEWS = 1000
 """Largest number of random views of an image."""
@@ -167,11 +169,12 @@ class ImageTask:
     shape_type: ImageShapes = field(kw_only=True)
 
     def __post_init__(self) -> None:
-        check_one_of("metric", self.metric, CLASS_METRICS)
+        check_one_of("metric", self.metric, reported_metrics(self.images.signal))
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
         check_mode(self.mode, self.patience)
         check_training(self.precision, self.epochs)
         check_classes(self.images.labels, self.images.train, self.images.val, "images")
+        check_signal(self.images.signal, self.images.classes, self.metric, self.images.labels[self.images.val])
 
     @property
     def train(self) -> NDArray[np.int32]:
@@ -201,8 +204,10 @@ class ImageTask:
 
     def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
         """Metrics, such as ``val_loss``, of the log-probabilities (n, classes) of the images of ``part``."""
-        labels = self.images.labels[getattr(self.images, part)]
-        return {f"{part}_{name}": value for name, value in measure(labels, y_pred).items()}
+        images = self.images
+        labels = images.labels[getattr(images, part)]
+        measured = measure(labels, y_pred, signal=images.signal, classes=images.classes)
+        return {f"{part}_{name}": value for name, value in measured.items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
         """Targets and predicted probabilities of the images of ``part``."""
@@ -241,6 +246,31 @@ def check_classes(labels: NDArray[np.int32], train: NDArray[np.int32], val: NDAr
     if n_classes < 2:
         raise DataError(
             f"val: {what} of {n_classes} class(es); allowed: at least two classes, because metrics compare classes"
+        )
+
+
+def check_signal(signal: Signal | None, classes: Sequence[str], metric: str, labels: NDArray[np.int32]) -> None:
+    """Check that ``signal`` is one of ``classes``, and that ``labels`` (n,) of the validation part can measure it.
+
+    Raises
+    ------
+    RequestError
+        If there is no such class.
+    DataError
+        If the validation part has no example of it, or too few others for the false-positive rate of ``metric``.
+    """
+    if signal is None:
+        return
+    check_one_of("signal", signal.name, tuple(classes))
+    rate = rate_of(metric)
+    if rate is None:
+        return
+    n_signal = int((labels == list(classes).index(signal.name)).sum())
+    n_others, wanted = len(labels) - n_signal, math.ceil(round(1 / rate, 6))
+    if n_signal == 0 or n_others < wanted:
+        raise DataError(
+            f"val: {n_signal} examples of the signal {signal.name} and {n_others} of the background are too few for "
+            f"{metric}; allowed: at least 1 and {wanted}"
         )
 
 

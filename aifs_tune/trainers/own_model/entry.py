@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any, ClassVar
@@ -16,7 +16,7 @@ from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS
 from aifs_tune.trainers.network.runtime import import_quietly
 from aifs_tune.trainers.own_model.recipe import OF_ENGINE, PARAMS, Kind, ModelRecipe
 from aifs_tune.trainers.own_model.trainer import MODEL_TRAINERS
-from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.predictions import class_metrics, value_metrics
 
 _SHAPES: Mapping[Kind, tuple[int, ...]] = {
     "images": (64, 64, 3),
@@ -74,10 +74,10 @@ class ModelEntry:
         unused = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS
         return {name: parameter for name, parameter in self.allowed.items() if name not in unused}
 
-    def metrics(self, data: DataSpec) -> tuple[str, ...]:
-        """Metrics that an epoch reports on ``data``."""
+    def metrics(self, data: DataSpec, asked: Sequence[str] = ()) -> tuple[str, ...]:
+        """Metrics that an epoch reports on ``data``, with those of a signal at the false-positive rates ``asked``."""
         targets = data.targets(self.kind)
-        return value_metrics(targets) if targets else CLASS_METRICS
+        return value_metrics(targets) if targets else class_metrics(data.signal, asked)
 
     def check_compiled(self, spec: SweepSpec, function: Callable[..., Any] | None = None) -> None:
         """Check the parameters of optimizer and loss in a space against a model that is built for usual examples.
