@@ -251,3 +251,32 @@ def test_the_calibration_error_is_compared_with_that_of_a_calibrated_model() -> 
     overconfident = evaluate_classes(y_true, np.where(np.arange(2) == 1, 0.99, 0.01)[None].repeat(119, 0), classes="ab")
     assert (overconfident.scores["calibration_error"].value or 0) > 2 * overconfident.calibrated[1]
     assert found.to_dict()["calibration_error_by_chance"] == {"mean": mean, "quantile_95": most}
+
+
+def test_a_signal_has_its_efficiency_with_an_interval_at_each_rate() -> None:
+    rng = np.random.default_rng(5)
+    y_true = (np.arange(900) % 3 > 0).astype(int)
+    share = 1 / (1 + np.exp(-2 * rng.normal(size=900) - 3 * y_true + 1.5))
+    shares = np.stack([1 - share, share], axis=1)
+    found = evaluate_classes(y_true, shares, classes=["h", "g"], signal="g", resampling=Resampling(300))
+    false_positive, true_positive, _ = metrics.roc_curve(y_true, share, drop_intermediate=False)
+    for rate in (0.01, 0.02, 0.05, 0.1, 0.2):
+        estimate = found.scores[f"signal_efficiency@{rate:g}"]
+        assert estimate.value == pytest.approx(true_positive[false_positive <= rate].max())
+        assert 0 < (estimate.low or 0) < (estimate.value or 0) < (estimate.high or 0) < 1
+    assert (found.signal, found.to_dict()["signal"]) == ("g", "g")
+    plain = evaluate_classes(y_true, shares, classes=["h", "g"], resampling=Resampling(300))
+    assert plain.scores == {name: one for name, one in found.scores.items() if "@" not in name}
+
+
+def test_a_signal_that_is_no_class_is_refused() -> None:
+    with pytest.raises(RequestError, match="signal: 'muon' is not one of the classes; allowed: a, b"):
+        evaluate_classes([0, 1], [[0.9, 0.1], [0.1, 0.9]], classes=["a", "b"], signal="muon")
+
+
+def test_all_of_a_signal_kept_is_not_certain() -> None:
+    y_true, share = np.arange(60) % 2, np.where(np.arange(60) % 2 == 1, 0.9, 0.1)
+    found = evaluate_classes(y_true, np.stack([1 - share, share], axis=1), classes=["a", "b"], signal="b")
+    estimate = found.scores["signal_efficiency@0.1"]
+    assert (estimate.value, estimate.high) == (1.0, 1.0)
+    assert 0.8 < (estimate.low or 0) < 0.95
