@@ -21,7 +21,7 @@ from aifs_tune.trainers.augment.tensorflow import GEOMETRIC, drawn_transforms, w
 from aifs_tune.trainers.detections import BY_BRIGHTNESS, Bodies, detection_metrics, measure_detections
 from aifs_tune.trainers.network.examples import ExamplesTask, ExamplesTrainer
 from aifs_tune.trainers.network.images import check_mode, check_training
-from aifs_tune.trainers.network.layers import NORM, make_model, outputs_of, variables_of
+from aifs_tune.trainers.network.layers import NORM, make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.losses import Hyperparameters, LossFunction
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import (
@@ -210,11 +210,6 @@ class DetectorShape:
         return shapes | last
 
     @property
-    def state_shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of each running mean and variance by name."""
-        return {f"{one.name}.{what}": (one.after,) for one in self.convolutions for what in ("mean", "variance")}
-
-    @property
     def n_weights(self) -> int:
         """Number of trainable weights."""
         return sum(prod(shape) for shape in self.weight_shapes.values())
@@ -236,8 +231,8 @@ class DetectorNetwork(Network):
 
     def __init__(self, shape: DetectorShape, precision: Precision = "float32") -> None:
         self.shape = shape
-        self.model = make_model(self.layers, shape.image, precision)
-        super().__init__(shape.weight_shapes, shape.state_shapes, made=variables_of(self.model))
+        self.model = make_model(self.layers, keras.Input(shape.image), precision)
+        super().__init__(*weights_and_states(self.model))
 
     @property
     def n_outputs(self) -> int:
