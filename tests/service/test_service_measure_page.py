@@ -257,7 +257,7 @@ def test_axe_finds_nothing_and_nothing_is_wider_than_the_page(scheme, lab):
     page = lab.open(lab.sign_in(), trial.number)
     page.emulate_media(color_scheme=scheme)
     page.locator("#current summary").click()
-    page.wait_for_function("document.querySelector('img.qr').naturalWidth > 0")
+    page.locator("img.qr").evaluate("image => image.decode()")  # resolves once it is drawn
     page.get_by_label("Failed").check()
     page.route("**/tell", lambda route: route.abort())
     page.get_by_label("Reason").fill("it broke")
