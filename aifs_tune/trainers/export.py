@@ -88,7 +88,14 @@ def write_keras(loaded: LoadedNetwork, file: Path, written_at: datetime) -> None
     """Write the network as a ``.keras`` file of standard layers, which Keras reads without this package.
 
     ``written_at`` is the time of saving in the file.
+
+    Raises
+    ------
+    RequestError
+        If the trainer is the detector, whose detections no standard layers give.
     """
+    if loaded.trainer == "detector":
+        raise RequestError("a Keras file of the detector would need more than standard layers; allowed: the ONNX file")
     model = _model(loaded)
     partial = file.with_name(f"partial-{file.name}")
     try:

@@ -81,6 +81,26 @@ def frames_of_classes(at: Path) -> None:
     pd.DataFrame(table).to_csv(at / "sky.csv", index=False)
 
 
+def bodies(at: Path) -> None:
+    header = fits.Header({"EXPTIME": 30.0})
+    for i in range(N):
+        fits.writeto(at / f"{i}.fits", np.random.default_rng(i).normal(100, 5, (32, 32)).astype(np.float32), header)
+    table = {"image": [f"{i}.fits" for i in range(N)], "x": 12.0, "y": 20.0, "label": ["ab"[i % 2] for i in range(N)]}
+    pd.DataFrame(table).to_csv(at / "bodies.csv", index=False)
+
+
+def boxes(at: Path) -> None:
+    (at / "Annotations").mkdir()
+    for i in range(N):
+        picture = at / "JPEGImages" / f"{i}.jpg"
+        image(picture, i)
+        (at / "Annotations" / f"{i}.xml").write_text(
+            f"<annotation><filename>{i}.jpg</filename><size><width>24</width><height>24</height><depth>1</depth></size>"
+            f"<object><name>{'ab'[i % 2]}</name><bndbox><xmin>4</xmin><ymin>5</ymin><xmax>12</xmax><ymax>13</ymax>"
+            "</bndbox></object></annotation>"
+        )
+
+
 def arrays_of_images(at: Path) -> None:
     images = np.random.default_rng(0).integers(0, 255, (3 * N, 12, 12), np.uint8)
     labels = np.arange(3 * N) % 2
@@ -186,6 +206,8 @@ TREES: dict[tuple[str, str], Callable[[Path], None]] = {
     ("Images", "One folder and a list"): listed_images,
     ("Images", "Arrays"): arrays_of_images,
     ("Images", "A manifest: numbers to predict"): frames_of_numbers,
+    ("Images", "Frames with many bodies"): bodies,
+    ("Images", "Boxes of Pascal VOC or COCO"): boxes,
     ("Images", "A manifest: classes"): frames_of_classes,
     ("Images", "Stacks and deep colours in TIFF, DICOM"): stacks,
     ("Tables", "Rows and a column of classes"): table("tissue", "cells.csv"),
