@@ -77,6 +77,9 @@ def _without_effect_in_trainer(
     elif (entry := find_trainer_entry(spec)) is not None:
         if "precision" in given and trainer.name == "boosting":
             yield "trainer.precision", trainer.precision, "trees are not computed in floating-point layers"
+        if "class_weights" in given and entry.kind == "bodies":
+            yield "trainer.class_weights", trainer.class_weights, "a detector has a map for each class, without weights"
+            return
         targets = (spec.data or DataSpec()).targets(entry.kind)
         if "class_weights" in given and targets:
             yield "trainer.class_weights", trainer.class_weights, f"{', '.join(targets)}: numbers, not classes"

@@ -118,6 +118,14 @@ def test_a_setting_without_effect_is_refused_with_the_reason(given, says):
             },
             "trainer.class_weights: none has no effect: yield: numbers, not classes",
         ),
+        (
+            {
+                "trainer": {"name": "detector", "class_weights": "none"},
+                "data": {"bodies": {"catalogue": "bodies.csv"}},
+                "objective": {"metric": "val_f1", "mode": "max"},
+            },
+            "trainer.class_weights: none has no effect: a detector has a map for each class",
+        ),
     ],
 )
 def test_settings_of_networks_of_classes_are_refused_for_others(sweep, says):
