@@ -491,8 +491,8 @@ def _is_called_per_batch(callback: Any) -> bool:
 class _Held(keras.Variable):  # type: ignore[misc]
     """A number of an optimizer or a loss as a variable.
 
-    As of a Python number, 1 minus it is exact. Keras leaves out what belongs to a number of 0; of a variable it is
-    computed, so this one is true, above 0 and other than 0.
+    As of a Python number, 1 minus it is exact, which the update of Adam needs. Keras leaves out what belongs to a
+    number of 0; of a variable it is computed, so this one is true, above 0 and other than 0.
     """
 
     def __init__(self, name: str) -> None:
@@ -504,8 +504,7 @@ class _Held(keras.Variable):  # type: ignore[misc]
         self._rest.assign(1 - value)
 
     def __rsub__(self, one: Any) -> Any:
-        del one  # Keras subtracts from 1 alone
-        return self._rest.value
+        return self._rest.value if isinstance(one, int | float) and one == 1 else one - self.value
 
     def __bool__(self) -> bool:
         return True
