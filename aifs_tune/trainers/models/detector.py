@@ -10,7 +10,6 @@ from typing import Any, ClassVar, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.bodies.prepare import CLASS, IS_OWN, N_FIXED, SIZE, STATE, X, Y
 from aifs_tune.data.bodies.tiles import is_counted
 from aifs_tune.data.examples import ExampleSet, Target
@@ -34,8 +33,7 @@ from aifs_tune.trainers.network.params import (
     check_static_params,
 )
 from aifs_tune.trainers.network.runtime import keras, resident, tf
-from aifs_tune.trainers.network.trainer import NetTrainer
-from aifs_tune.trainers.network.trial_state import Keep, check_one_of
+from aifs_tune.trainers.network.trial_state import check_one_of
 from aifs_tune.trainers.predictions import Predictions
 
 KERNEL = 3
@@ -605,28 +603,12 @@ class DetectorTrainer(ExamplesTrainer):
 
     params_type: ClassVar = DetectorParams
     shape_type: ClassVar = DetectorShape
-    _score = "offset_px"
+    task_type: ClassVar = DetectorTask
 
-    def __init__(
-        self,
-        examples: ExampleSet,
-        params: Mapping[str, Scalar] | None = None,
-        *,
-        seed: int = 0,
-        metric: str | None = None,
-        mode: Literal["max", "min"] | None = None,
-        patience: int | None = None,
-        class_weights: Literal["balanced", "none"] = "balanced",
-        precision: Literal["auto", "float32", "mixed_bfloat16"] = "auto",
-        epochs: int = 20,
-        keep: Keep = "best",
-        threads: int | None = None,
-        devices: float = 1,
-    ) -> None:
-        self._data = examples
-        goal = examples, metric or "val_f1", mode or "max", patience, class_weights
-        task = DetectorTask(*goal, self.params_type, self.shape_type, precision, epochs, keep)
-        NetTrainer.__init__(self, task, params, seed=seed, precision=precision, threads=threads, devices=devices)
+    def measures(self, examples: ExampleSet) -> tuple[str, tuple[str, Literal["max", "min"]]]:
+        """Second metric of training batches, and default metric and mode."""
+        del examples
+        return "offset_px", ("val_f1", "max")
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
         """Predict new tiles with the weights of the best epoch.

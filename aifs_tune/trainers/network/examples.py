@@ -195,6 +195,7 @@ class ExamplesTrainer(NetTrainer):
 
     params_type: ClassVar[Any]
     shape_type: ClassVar[ExampleShapes]
+    task_type: ClassVar[Any] = ExamplesTask
 
     def __init__(
         self,
@@ -213,11 +214,14 @@ class ExamplesTrainer(NetTrainer):
         devices: float = 1,
     ) -> None:
         self._data = examples
-        self._score = "accuracy" if examples.classes else "mae"
-        best = default_goal(examples)
+        self._score, best = self.measures(examples)
         goal = examples, metric or best[0], mode or best[1], patience, class_weights
-        task = ExamplesTask(*goal, self.params_type, self.shape_type, precision, epochs, keep)
+        task = self.task_type(*goal, self.params_type, self.shape_type, precision, epochs, keep)
         super().__init__(task, params, seed=seed, precision=precision, threads=threads, devices=devices)
+
+    def measures(self, examples: ExampleSet) -> tuple[str, tuple[str, Literal["max", "min"]]]:
+        """Second metric of training batches, and default metric and mode."""
+        return ("accuracy" if examples.classes else "mae"), default_goal(examples)
 
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """Augment the inputs of a training batch where targets stay the same; by default not at all."""
