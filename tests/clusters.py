@@ -20,20 +20,24 @@ _RAY = (sys.executable, "-m", "ray.scripts.scripts", "start", "--block", "--num-
 _PORTS = ("dashboard-agent-listen-port", "dashboard-agent-grpc-port", "metrics-export-port", "runtime-env-agent-port")
 
 
+_LOWEST_PORT, _HIGHEST_PORT = 20_000, 32_000
+"""Ports that no system gives to an outgoing connection: one could take a free port before Ray listens on it."""
+
+
 class Cluster:
     """A head with its dashboard, and nodes that join it; one CPU each."""
 
     def __init__(self, environment: Mapping[str, str]) -> None:
-        with ExitStack() as reserved:
-            self.gcs, self.dashboard = _free_port(reserved), _free_port(reserved)
-        self.address = f"http://127.0.0.1:{self.dashboard}"
         self.secrets = {"RAY_AUTH_MODE": "token", "RAY_AUTH_TOKEN": secrets.token_hex(16)}
         path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}"
         self.environment = {**os.environ, **environment, **self.secrets, "PATH": path}
         self._folder = tempfile.mkdtemp(prefix="ray")
         self.nodes: list[subprocess.Popen[str]] = []
-        head = [f"--port={self.gcs}", "--include-dashboard=true", f"--dashboard-port={self.dashboard}"]
-        self._start("--head", *head)
+        try:
+            self._start_head()
+        except AssertionError:  # another program was quicker to listen on a port, or the machine was too busy
+            self.close()
+            self._start_head()
 
     def join(self, **environment: str) -> None:
         """One more node, with something of its own in its environment."""
@@ -66,6 +70,14 @@ class Cluster:
             node.wait(timeout=60)
         shutil.rmtree(self._folder, ignore_errors=True)
 
+    def _start_head(self) -> None:
+        self.nodes = []
+        with ExitStack() as reserved:
+            self.gcs, self.dashboard = _free_port(reserved), _free_port(reserved)
+        self.address = f"http://127.0.0.1:{self.dashboard}"
+        head = [f"--port={self.gcs}", "--include-dashboard=true", f"--dashboard-port={self.dashboard}"]
+        self._start("--head", *head)
+
     def _start(self, *arguments: str, environment: Mapping[str, str] | None = None) -> None:
         with ExitStack() as reserved:
             ports = [f"--{name}={_free_port(reserved)}" for name in _PORTS]
@@ -85,7 +97,10 @@ class Cluster:
 
 
 def _free_port(reserved: ExitStack) -> int:
-    """A port that nobody has while ``reserved`` is open."""
-    free = reserved.enter_context(socket.socket())
-    free.bind(("127.0.0.1", 0))
-    return int(free.getsockname()[1])
+    """A port that nobody has, on any address of this machine, while ``reserved`` is open."""
+    while True:
+        free = reserved.enter_context(socket.socket())
+        port = _LOWEST_PORT + secrets.randbelow(_HIGHEST_PORT - _LOWEST_PORT)
+        with suppress(OSError):
+            free.bind(("", port))
+            return port
