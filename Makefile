@@ -5,14 +5,14 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers programs lint types docs soak clean
+.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers tests-on-jax programs lint types docs soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
 # Three lanes of tests on two cores, as two of them often wait. The last one begins when the checks are done.
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers
+	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers tests-on-jax
 
 checks: lint types docs
 
@@ -24,6 +24,12 @@ tests-of-parts: programs
 
 tests-of-servers: programs
 	$(BIN)/python -m pytest -m "server and not soak"
+
+# What depends on the backend of Keras, once more on JAX.
+ON_JAX := tests/trainers/test_backends.py tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
+tests-on-jax: $(VENV)/.installed-dev
+	KERAS_BACKEND=jax $(BIN)/python -m pytest $(ON_JAX)
+	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/trainers/test_own_model.py -k "TestSequential or TestFunctional or TestSubclassed"
 
 # chromium for the tests of the service's pages, jq for that of a shell script; they are skipped without
 programs:

@@ -1,6 +1,6 @@
 """Images a second that populations of several sizes train, against one trial at a time, on the device JAX finds.
 
-    python benchmarks/population.py --sizes 1 4 16 64
+    KERAS_BACKEND=jax python benchmarks/population.py --sizes 1 4 16 64
 
 The CNN of the published example on random images of --size pixels, batch 32, augmentation and dropout on. The limit
 is the measured rate of a product of two 4096 x 4096 matrices, in the precision of the training, over the operations of
@@ -19,10 +19,9 @@ import time
 import numpy as np
 
 from aifs_tune.data.images.decode import ImageSet
-from aifs_tune.trainers.fused.fused import images_per_second, make_stack, memory_share, precision_of
-from aifs_tune.trainers.fused.jax_runtime import jax, jnp
-from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
-from aifs_tune.trainers.network.images import ImageTask
+from aifs_tune.trainers.fused.fused import examples_per_second, memory_share
+from aifs_tune.trainers.models.cnn import CnnTrainer
+from aifs_tune.trainers.network.runtime import jax
 
 
 def pictures(n: int, size: int) -> ImageSet:
@@ -36,6 +35,7 @@ def pictures(n: int, size: int) -> ImageSet:
 
 def matmul_rate(precision: str) -> float:
     """Floating-point operations a second."""
+    jnp = jax.numpy
     a = jnp.ones((4096, 4096), jnp.bfloat16 if precision == "mixed_bfloat16" else jnp.float32)
     product = jax.jit(lambda a: a @ a)
     product(a).block_until_ready()
@@ -75,9 +75,9 @@ class GpuUtilization:
                 return
 
 
-def operations(task: ImageTask) -> float:
+def operations(trainer: CnnTrainer) -> float:
     """Floating-point operations to train on one image: forwards, and twice that backwards but for the images."""
-    shape = task.shape_of(CnnParams())
+    shape = trainer.shape
     sizes = shape.weight_shapes
     layers = []
     for block, (height, width, _) in enumerate(shape.block_sizes):
@@ -96,14 +96,13 @@ def main() -> None:
     cli.add_argument("--repeats", type=int, default=3)
     cli.add_argument("--json", action="store_true")
     args = cli.parse_args()
-    task = cnn_task(pictures(args.images, args.size), precision=args.precision)
-    precision = precision_of(task)
-    limit = matmul_rate(precision) / operations(task)
+    trainer = CnnTrainer(pictures(args.images, args.size), precision=args.precision)
+    precision = trainer.precision
+    limit = matmul_rate(precision) / operations(trainer)
     rows = []
     for size in args.sizes:
-        stack = make_stack(task, {}, size)
         with GpuUtilization() as use:
-            rates = [images_per_second(stack, task, {}, at_least_s=args.seconds) for _ in range(args.repeats)]
+            rates = [examples_per_second(trainer, size, at_least_s=args.seconds) for _ in range(args.repeats)]
         rate = statistics.median(rates)
         first = rows[0]["images_per_s"] if rows else rate
         rows.append(
@@ -117,7 +116,6 @@ def main() -> None:
                 "memory_share": round(memory_share(), 3),
             }
         )
-        del stack
     device = jax.local_devices()[0].device_kind
     result = {"device": device, "precision": precision, "size": args.size, "limit_images_per_s": limit, "rows": rows}
     if args.json:

@@ -89,7 +89,7 @@ def our_epochs(n: int, size: int, epochs: int, precision: str) -> list[float]:
     """Seconds of each epoch of our compiled program, with augmentation."""
     import numpy as np
 
-    from aifs_tune.trainers.augment.tensorflow import augment
+    from aifs_tune.trainers.augment.images import augment
     from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
     from aifs_tune.trainers.network.losses import ClassificationLoss
     from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction

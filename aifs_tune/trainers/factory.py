@@ -17,7 +17,6 @@ from aifs_tune.config.sweep import KERAS, SweepSpec
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.function import can_change, check_callable, import_function, make_user_trainer
-from aifs_tune.trainers.models.cnn import CnnParams, cnn_task
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
 from aifs_tune.trainers.network.params import CLASS_LOSS
 from aifs_tune.trainers.objectives import check_metrics
@@ -67,10 +66,15 @@ def why_not_fused(spec: SweepSpec) -> str | None:
         return "trials use different splits of the data"
     if spec.search.scheduler == "pbt" or spec.replay:
         return "the parameters of trials change while they train"
-    if spec.trainer is None or spec.trainer.name != "cnn":
-        return "only trials of the cnn can be fused"
-    tuned = [name for name in CnnParams.static_params if name in spec.space and len(set(spec.space[name].extremes)) > 1]
-    if tuned:
+    trainer_entry = find_trainer_entry(spec)
+    if not isinstance(trainer_entry, TrainerEntry | ModelEntry) or not trainer_entry.is_fusible:
+        return "only trials of networks that train on JAX can be fused"
+    assert spec.trainer is not None
+    if spec.trainer.folds > 1:
+        return "each trial trains on several folds"
+    static, space = trainer_entry.static_params, spec.space
+    tuned = [name for name in static if name in space and len(set(space[name].extremes)) > 1]
+    if wanted == "auto" and tuned:
         return f"trials have different shapes because {', '.join(tuned)} is tuned"
     if find_spec("jax") is None:
         return "JAX is not installed (pip install 'aifs-tune[fused]')"
@@ -310,17 +314,23 @@ def make_trainer(
     return made
 
 
-def make_fused_trainer(spec: SweepSpec, images: Path, *, max_size: int) -> FusedTrainer:
-    """Make the fused trainer that ``spec`` asks for, of at most ``max_size`` trials; see :func:`why_not_fused`."""
-    from aifs_tune.data import open_images
+def make_fused_trainer(
+    spec: SweepSpec, data: Path, *, max_size: int, function: Callable[..., Any] | None = None
+) -> FusedTrainer:
+    """Make the fused trainer that ``spec`` asks for, of at most ``max_size`` trials; see :func:`why_not_fused`.
+
+    Other arguments are those of :func:`make_trainer`.
+    """
     from aifs_tune.trainers.fused.fused import FusedTrainer, choose_fused_size
 
-    static = CnnParams.static_params
+    trainer_entry = find_trainer_entry(spec)
+    assert isinstance(trainer_entry, TrainerEntry | ModelEntry)
+    static = trainer_entry.static_params
     params = {name: parameter.extremes[0] for name, parameter in spec.space.items() if name in static}
-    task = cnn_task(_with_signal(open_images(images), spec), **_task_options(spec))
+    trainer: Any = make_trainer(spec, data, params=params, seed=0, function=function)
     wanted = spec.resources.fused_trials
-    size = min(max_size, wanted) if isinstance(wanted, int) else choose_fused_size(task, params, max_size=max_size)
-    return FusedTrainer(task, params, size=size)
+    size = min(max_size, wanted) if isinstance(wanted, int) else choose_fused_size(trainer, max_size=max_size)
+    return FusedTrainer(trainer, size=size)
 
 
 def _with_signal(opened: Any, spec: SweepSpec) -> Any:

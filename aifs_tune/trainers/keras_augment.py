@@ -11,7 +11,7 @@ import numpy as np
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import Parameter
-from aifs_tune.trainers.augment.tensorflow import augment
+from aifs_tune.trainers.augment.images import augment
 from aifs_tune.trainers.keras_warm import Prepare, filled_batch
 from aifs_tune.trainers.network.losses import mixed
 from aifs_tune.trainers.network.params import AUGMENTATION, CLASS_LOSS

@@ -61,6 +61,11 @@ class TrainerEntry:
         names: tuple[str, ...] = self.trainer_type.params_type.static_params
         return names
 
+    @property
+    def is_fusible(self) -> bool:
+        """Whether several of its trials can be one program: whether it is a network that trains on JAX."""
+        return "jax" in getattr(self.trainer_type, "backends", ())
+
     def parameters(self, data: DataSpec) -> dict[str, Parameter]:
         """Hyperparameters that can be tuned on ``data``: those of the loss of classes, or of numbers, are left out."""
         unused = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS

@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import signal
+import subprocess
+import sys
 import threading
 import time
 from dataclasses import replace
@@ -14,6 +17,7 @@ import psutil
 import pytest
 
 import aifs_tune
+from aifs_tune.data import prepare_images
 from aifs_tune.data.simulate.sky import simulate_sky
 from aifs_tune.errors import RequestError, WorkError
 from aifs_tune.execution.callbacks import NullCallback
@@ -58,16 +62,15 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
     assert len(list((result.study.artifacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2
 
-    from aifs_tune.data import open_images, prepare_images
-    from aifs_tune.trainers.fused.fused import FusedTrainer
-    from aifs_tune.trainers.models.cnn import cnn_task
-
-    task = cnn_task(open_images(prepare_images(result.study.spec.data).location), precision="float32")
-    member = FusedTrainer(task, result.best.params, size=1).trial_trainer()
-    for trial in result.study.all_trials()[:3]:
-        member.reset(trial.params, seed=trial.seed)
-        for measured in result.study.curve(trial):
-            assert member.epoch() == pytest.approx(dict(measured.metrics), rel=1e-4, abs=1e-4)
+    prepared = prepare_images(result.study.spec.data).location
+    alone = Path(__file__).parents[1] / "trainers" / "curve_on_jax.py"
+    trials = [[trial.params, trial.seed, trial.epochs] for trial in result.study.all_trials()[:3]]
+    environment = {**os.environ, "KERAS_BACKEND": "jax"}
+    told = [sys.executable, str(alone), str(prepared), json.dumps(trials)]
+    curves = json.loads(subprocess.run(told, env=environment, stdout=subprocess.PIPE, check=True).stdout)
+    for trial, curve in zip(result.study.all_trials(), curves, strict=False):
+        for measured, again in zip(result.study.curve(trial), curve, strict=True):
+            assert again == pytest.approx(dict(measured.metrics), rel=1e-3, abs=1e-3)
 
 
 @pytest.mark.soak
@@ -134,11 +137,17 @@ def test_a_population_that_cannot_start_says_why(survey, tmp_path):
         assert "gets no more trials: the data on " in said.lines[0]
 
 
-def test_a_shape_that_is_tuned_cannot_share_a_program(survey):
-    spec = aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=["resources.fused_trials=2"]).spec
-    assert "is tuned" in (why_not_fused(spec) or "")
-    with pytest.raises(RequestError, match=r"resources.fused_trials: 2 is not possible: .* is tuned; allowed: 1"):
-        aifs_tune.Sweep.from_spec(spec).run(trials=1)
+def test_shapes_that_are_tuned_are_fused_where_the_sweep_asks_for_it(survey):
+    def reason(*overrides: str) -> str | None:
+        return why_not_fused(aifs_tune.load_sweep("celestial_cnn", data=survey, overrides=overrides).spec)
+
+    assert reason("resources.fused_trials=2") is None
+    assert "filters" in str(reason("resources.gpu=1"))
+    spec = aifs_tune.load_sweep(
+        "celestial_cnn", data=survey, overrides=["resources.fused_trials=2", "search.scheduler=pbt"]
+    ).spec
+    with pytest.raises(RequestError, match=r"resources.fused_trials: 2 is not possible: the parameters of trials"):
+        aifs_tune.Sweep.from_spec(spec).run(trials=4)
 
 
 def test_on_a_cpu_a_trial_trains_alone_unless_told_otherwise(survey):

@@ -5,8 +5,10 @@ import math
 import numpy as np
 import pytest
 from numpy.typing import NDArray
+from on_backend import seed as seed_of
+from on_backend import tensor
 
-from aifs_tune.trainers.augment.tensorflow import augment, transforms_of, warp
+from aifs_tune.trainers.augment.images import augment, transforms_of, warp
 from aifs_tune.trainers.network.runtime import tf
 
 OFF = dict.fromkeys(
@@ -34,8 +36,8 @@ def picture(n: int = 1, height: int = 9, width: int = 9) -> NDArray[np.float32]:
 
 
 def changed(images: NDArray[np.float32], *, seed: int = 0, **hyperparameters: float) -> NDArray[np.float32]:
-    given = {name: tf.constant(value, tf.float32) for name, value in (OFF | hyperparameters).items()}
-    return np.array(augment(tf.constant(images), given, tf.constant([seed, 0], tf.int64)))
+    given = {name: tensor(float(value)) for name, value in (OFF | hyperparameters).items()}
+    return np.array(augment(tensor(images), given, seed_of(seed)))
 
 
 def moved(

@@ -11,8 +11,9 @@ from small_images import SMALL_NET, STILL, blobs
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.errors import ConflictError, DataError, RequestError, TrainerError
 from aifs_tune.trainers.checkpoint import read_state, write_state
-from aifs_tune.trainers.models.cnn import CnnTrainer, cnn_task
+from aifs_tune.trainers.models.cnn import CnnParams, CnnShape, CnnTrainer
 from aifs_tune.trainers.network import trainer as net_trainer
+from aifs_tune.trainers.network.images import ImageTask
 from aifs_tune.trainers.predictions import CLASS_METRICS
 
 IMAGES = blobs()
@@ -218,7 +219,7 @@ def test_balanced_weights_lift_a_rare_class() -> None:
         CnnTrainer(images, params, seed=1, class_weights=choice).epoch() for choice in ("balanced", "none")
     )
     assert balanced["val_loss"] != plain["val_loss"]
-    weights = cnn_task(images).weights_of_classes()
+    weights = ImageTask(images, params_type=CnnParams, shape_type=CnnShape).weights_of_classes()
     counts = np.bincount(images.labels[images.train])
     np.testing.assert_allclose(weights * counts, len(rare) / 3, rtol=1e-6)
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet, Target
 from aifs_tune.errors import ConflictError, DataError, RequestError
+from aifs_tune.trainers.augment.images import transforms_of, warp
 from aifs_tune.trainers.augment.moving import TargetTransform, change
-from aifs_tune.trainers.augment.tensorflow import transforms_of, warp
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnShape
 from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesShape, CnnValuesTrainer
 from aifs_tune.trainers.network.runtime import tf

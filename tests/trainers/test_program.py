@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from test_cnn_network import SHAPE, plain_keras, some_images
 
-from aifs_tune.trainers.augment.tensorflow import augment
+from aifs_tune.trainers.augment.images import augment
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.network.losses import ClassificationLoss
 from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction, dropped

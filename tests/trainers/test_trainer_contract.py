@@ -18,6 +18,7 @@ from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
 from aifs_tune.trainers.models.detector import DetectorTrainer
 from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.protocol import Trainer
 
 
@@ -109,6 +110,7 @@ class TestMlpTrainerOfNumbers(CompiledOnce):
         return MlpTrainer(planes(), threads=1)
 
 
+@pytest.mark.skipif(is_jax(), reason="the detector needs TensorFlow")
 class TestDetectorTrainer(CompiledOnce):
     first: ClassVar = SMALL_DETECTOR | {"rotation_deg": 30.0, "noise": 0.02, "brightness": 0.1}
     second: ClassVar = SMALL_DETECTOR | {"dropout": 0.2, "spread": 0.2}

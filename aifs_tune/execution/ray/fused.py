@@ -25,7 +25,7 @@ from aifs_tune.execution.ray.nodes import ExcludedNodes, UnusableNodeError
 from aifs_tune.trainers.factory import make_fused_trainer, why_not_fused
 
 if TYPE_CHECKING:
-    from aifs_tune.trainers.fused.fused import FusedTrialTrainer
+    from aifs_tune.trainers.network.trainer import NetTrainer
 
 
 _MOST = 1024
@@ -80,6 +80,7 @@ def open_worker_group(
             max_restarts=-1,
             max_task_retries=0,
             label_selector=excluded_nodes.selector,
+            runtime_env={"env_vars": {"KERAS_BACKEND": "jax"}},
         )
         return actor.remote(context, size)
 
@@ -155,9 +156,9 @@ class FusedTrainerActor:
             self._problem = UnusableNodeError(ray.get_runtime_context().get_node_id(), str(error))
             return
         assert data is not None
-        self._fused_trainer = make_fused_trainer(context.spec, data, max_size=most)
+        self._fused_trainer = make_fused_trainer(context.spec, data, max_size=most, function=context.function)
         self._lock = threading.Lock()
-        self._slots: dict[str, tuple[Any, FusedTrialTrainer]] = {}
+        self._slots: dict[str, tuple[Any, NetTrainer]] = {}
 
     def size(self) -> int:
         """Trials that train at the same time.
@@ -176,7 +177,7 @@ class FusedTrainerActor:
         with self._lock:
             if len(self._slots) == self.size():
                 for slot_id in _abandoned({slot_id: owner for slot_id, (owner, _) in self._slots.items()}):
-                    self._slots.pop(slot_id)[1].release()
+                    self._fused_trainer.release(self._slots.pop(slot_id)[1])
             if len(self._slots) == self._fused_trainer.size:
                 return None
             slot_id = uuid.uuid4().hex

@@ -10,9 +10,10 @@ from typing import Any
 import numpy as np
 
 from aifs_tune.data.examples import Target
-from aifs_tune.trainers.augment.tensorflow import GEOMETRIC, drawn_transforms, warp
+from aifs_tune.trainers.augment.images import GEOMETRIC, drawn_transforms, warp
 from aifs_tune.trainers.network.losses import Hyperparameters
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.ops import normal, split, uniform, when
+from aifs_tune.trainers.network.runtime import keras
 
 MIN_BRIGHTNESS = 1e-3
 """Smallest factor of brightness; the magnitude of a factor 0 would be infinite."""
@@ -51,15 +52,15 @@ class TargetTransform:
     def moved(self, y_true: Any, transforms: Any) -> Any:
         """Targets of images that were warped by ``transforms`` (n, 8).
 
-        ``transforms`` are those of :func:`~aifs_tune.trainers.augment.tensorflow.transforms_of`. A position moves with
+        ``transforms`` are those of :func:`~aifs_tune.trainers.augment.images.transforms_of`. A position moves with
         its pixel, and a vector rotates with the image. A length grows with the scale, and a flux (the sum of pixels)
         with the square of the scale; a magnitude follows its flux.
         """
         if not self.targets:
             return y_true
         values = self._in_units(y_true)
-        a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
-        area = 1 / tf.abs(a0 * b1 - a1 * b0)
+        a0, a1, a2, b0, b1, b2 = keras.ops.unstack(transforms[:, :6], axis=1)
+        area = 1 / keras.ops.abs(a0 * b1 - a1 * b0)
         positions, vectors = self._positions(values), self._vectors(values)
         for (one, other), (across, down) in positions.items():
             x, y = _solved((a0, a1, b0, b1), across - a2, down - b2)
@@ -69,7 +70,7 @@ class TargetTransform:
             values[one], values[other] = x / self.scale[0], y / self.scale[1]
         for i, role in enumerate(self.roles):
             if role == "length":
-                values[i] = values[i] * tf.sqrt(area)
+                values[i] = values[i] * keras.ops.sqrt(area)
         return self._scaled(self._brighter(values, area))
 
     def brightened(self, y_true: Any, factors: Any) -> Any:
@@ -78,8 +79,8 @@ class TargetTransform:
 
     def stay_inside(self, y_true: Any, transforms: Any, *, height: int, width: int) -> Any:
         """Whether all positions are inside the image after ``transforms``, shape (n,)."""
-        a0, a1, a2, b0, b1, b2 = tf.unstack(transforms[:, :6], axis=1)
-        is_inside = tf.ones_like(a0, tf.bool)
+        a0, a1, a2, b0, b1, b2 = keras.ops.unstack(transforms[:, :6], axis=1)
+        is_inside = keras.ops.ones_like(a0, "bool")
         for across, down in self._positions(self._in_units(y_true)).values():
             x, y = _solved((a0, a1, b0, b1), across - a2, down - b2)
             is_inside &= (x > -0.5) & (x < width - 0.5) & (y > -0.5) & (y < height - 0.5)
@@ -111,15 +112,17 @@ class TargetTransform:
             if role == "flux":
                 changed[i] = values[i] * factors
             elif role == "magnitude":
-                changed[i] = values[i] - 2.5 / math.log(10) * tf.math.log(factors)
+                changed[i] = values[i] - 2.5 / math.log(10) * keras.ops.log(factors)
         return changed
 
     def _in_units(self, y_true: Any) -> list[Any]:
-        columns = tf.unstack(y_true, axis=1)
+        columns = keras.ops.unstack(y_true, axis=1)
         return [column * t.scale + t.centre for column, t in zip(columns, self.targets, strict=True)]
 
     def _scaled(self, values: list[Any]) -> Any:
-        return tf.stack([(value - t.centre) / t.scale for value, t in zip(values, self.targets, strict=True)], axis=1)
+        return keras.ops.stack(
+            [(value - t.centre) / t.scale for value, t in zip(values, self.targets, strict=True)], axis=1
+        )
 
 
 def change(
@@ -127,40 +130,40 @@ def change(
 ) -> tuple[Any, Any]:
     """Augment each image of a float batch (n, height, width, bands), and its targets, with its own random numbers.
 
-    ``hyperparameters`` are those of :func:`~aifs_tune.trainers.augment.tensorflow.augment`. An image is not moved if
+    ``hyperparameters`` are those of :func:`~aifs_tune.trainers.augment.images.augment`. An image is not moved if
     an object would leave it. Brightness multiplies the light; the light of a pixel is ``sinh(value * bend)``, or
     ``value`` in a band whose bend is 0.
     """
     n, height, width, _ = images.shape
-    seeds = tf.random.split(seed, 2)
-    draws = tf.unstack(tf.random.stateless_uniform((7, n), seeds[0], -1.0, 1.0))
+    seeds = split(seed, 2)
+    draws = keras.ops.unstack(uniform((7, n), seeds[0], -1.0))
 
     def moved() -> tuple[Any, Any]:
         drawn = drawn_transforms(draws, hyperparameters, height, width)
         stays = of.stay_inside(y_true, drawn, height=height, width=width)
-        transforms = tf.where(stays[:, None], drawn, tf.constant([_IDENTITY]))
+        transforms = keras.ops.where(stays[:, None], drawn, np.array([_IDENTITY], np.float32))
         return warp(images, transforms), of.moved(y_true, transforms)
 
-    is_moved = tf.add_n([hyperparameters[name] for name in GEOMETRIC]) > 0
-    warped, placed = tf.cond(is_moved, moved, lambda: (images, y_true))
-    factors = tf.maximum(draws[6] * hyperparameters["brightness"] + 1, MIN_BRIGHTNESS)
-    lit, weighed = tf.cond(
+    is_moved = sum(hyperparameters[name] for name in GEOMETRIC) > 0
+    warped, placed = when(is_moved, moved, lambda: (images, y_true))
+    factors = keras.ops.maximum(draws[6] * hyperparameters["brightness"] + 1, MIN_BRIGHTNESS)
+    lit, weighed = when(
         hyperparameters["brightness"] > 0,
         lambda: (relit(warped, factors[:, None, None, None], bends), of.brightened(placed, factors)),
         lambda: (warped, placed),
     )
 
     def grainy() -> Any:
-        return lit + tf.random.stateless_normal(images.shape, seeds[1]) * hyperparameters["noise"]
+        return lit + normal(images.shape, seeds[1]) * hyperparameters["noise"]
 
-    return tf.cond(hyperparameters["noise"] > 0, grainy, lambda: lit), weighed
+    return when(hyperparameters["noise"] > 0, grainy, lambda: lit), weighed
 
 
 def relit(images: Any, factors: Any, bends: Any) -> Any:
     bends = np.asarray(bends, np.float32)
     safe = np.where(bends > 0, bends, 1)
-    bent = tf.asinh(factors * tf.sinh(images * safe)) / safe
-    return tf.where(bends > 0, bent, images * factors)
+    bent = keras.ops.arcsinh(factors * keras.ops.sinh(images * safe)) / safe
+    return keras.ops.where(bends > 0, bent, images * factors)
 
 
 def _solved(matrix: tuple[Any, Any, Any, Any], right: Any, below: Any) -> tuple[Any, Any]:

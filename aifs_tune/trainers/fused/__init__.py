@@ -1,1 +1,1 @@
-"""Fused training: several trials of equal shape in one JAX program on one GPU."""
+"""Fused training: several trials in one JAX program on one GPU."""

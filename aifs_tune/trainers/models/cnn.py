@@ -8,10 +8,9 @@ from itertools import pairwise
 from math import prod
 from typing import Any, ClassVar
 
-from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
-from aifs_tune.trainers.network.images import ImageNetwork, ImageTask, ImageTrainer
+from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
 from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.params import (
     IMAGE_CLASSES,
@@ -188,8 +187,3 @@ class CnnTrainer(ImageTrainer):
 
     def _make_network(self, shape: Any) -> ImageNetwork:
         return CnnNetwork(shape, self.precision)
-
-
-def cnn_task(images: ImageSet, **options: Any) -> ImageTask:
-    """Task of training this CNN on ``images``; ``options`` are other fields of :class:`ImageTask`."""
-    return ImageTask(images, params_type=CnnParams, shape_type=CnnShape, **options)

@@ -15,7 +15,7 @@ from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import VALUE_LOSS, Loss, Precision
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras
 
 _NOT_SUPPORTED = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
 """Augmentations that have no counterpart for the targets."""
@@ -80,7 +80,7 @@ class CnnValuesNetwork(CnnNetwork):
         self._is_classes = shape.is_classes
 
     def preprocess(self, raw: Any) -> Any:
-        return tf.cast(raw[0], tf.float32)
+        return keras.ops.cast(raw[0], "float32")
 
     def activation(self, outputs: Any) -> Any:
         return super().activation(outputs) if self._is_classes else outputs
@@ -97,7 +97,7 @@ class CnnValuesTrainer(ExamplesTrainer):
     shape_type: ClassVar = ShapeForExamples
 
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
-        return self.augment_with_targets(inputs, tf.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
+        return self.augment_with_targets(inputs, keras.ops.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]
 
     def augment_with_targets(
         self, inputs: Any, y_true: Any, hyperparameters: Hyperparameters, seed: Any

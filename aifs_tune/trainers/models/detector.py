@@ -15,8 +15,8 @@ from aifs_tune.data.bodies.tiles import is_counted
 from aifs_tune.data.examples import ExampleSet, Target
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.augment.images import GEOMETRIC, drawn_transforms, warp
 from aifs_tune.trainers.augment.moving import MIN_BRIGHTNESS, TargetTransform, relit
-from aifs_tune.trainers.augment.tensorflow import GEOMETRIC, drawn_transforms, warp
 from aifs_tune.trainers.detections import BY_BRIGHTNESS, Bodies, detection_metrics, measure_detections
 from aifs_tune.trainers.network.examples import ExamplesTask, ExamplesTrainer
 from aifs_tune.trainers.network.images import check_mode, check_training
@@ -602,6 +602,7 @@ class DetectorTrainer(ExamplesTrainer):
     """
 
     params_type: ClassVar = DetectorParams
+    backends: ClassVar = ("tensorflow",)
     shape_type: ClassVar = DetectorShape
     task_type: ClassVar = DetectorTask
 

@@ -20,6 +20,7 @@ from aifs_tune.trainers.network.examples import ExamplesNetwork, ExamplesTrainer
 from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
+from aifs_tune.trainers.network.ops import held, normal, when
 from aifs_tune.trainers.network.params import (
     CLASS_LOSS,
     TRAINING,
@@ -30,7 +31,7 @@ from aifs_tune.trainers.network.params import (
     TrainingParams,
     check_n_weights,
 )
-from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.network.runtime import keras
 
 ALLOWED: dict[str, Parameter] = {
     **TRAINING,
@@ -117,12 +118,14 @@ class MlpNetwork(ExamplesNetwork):
         self._shape = shape
         self.model = make_model(self.layers, keras.Input((shape.n_inputs,)), precision)
         weights, _ = weights_and_states(self.model)
-        scale = tf.Variable(tf.zeros((shape.n_inputs,)), trainable=False, aggregation=tf.VariableAggregation.MEAN)
+        scale = held(keras.Variable(np.zeros(shape.n_inputs, np.float32), trainable=False, aggregation="mean"))
         super().__init__(shape, weights, {COLUMN_SCALE: scale})
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the network; ``drop`` is applied to the units of each hidden layer."""
-        return outputs_of(self.model, inputs * self.states[COLUMN_SCALE], drop, is_training=is_training)
+        return outputs_of(
+            self.model, keras.ops.multiply(inputs, self.states[COLUMN_SCALE]), drop, is_training=is_training
+        )
 
     def layers(self, given: Any, dropout: float = 0.0) -> Any:
         """The network as new Keras layers, from scaled columns to its outputs."""
@@ -177,4 +180,4 @@ class MlpTrainer(ExamplesTrainer):
 
 def with_noise(inputs: Any, noise: Any, seed: Any) -> Any:
     """Inputs with Gaussian noise of standard deviation ``noise``."""
-    return tf.cond(noise > 0, lambda: inputs + tf.random.stateless_normal(inputs.shape, seed) * noise, lambda: inputs)
+    return when(noise > 0, lambda: inputs + normal(inputs.shape, seed) * noise, lambda: inputs)

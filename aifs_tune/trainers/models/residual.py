@@ -11,6 +11,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import IntParameter, Parameter
 from aifs_tune.trainers.network.images import ImageNetwork, ImageTrainer
 from aifs_tune.trainers.network.layers import NORM, make_model, outputs_of, variables_of
+from aifs_tune.trainers.network.ops import held
 from aifs_tune.trainers.network.params import (
     IMAGE_CLASSES,
     ImageParams,
@@ -170,7 +171,7 @@ class ResidualNetwork(ImageNetwork):
     def __init__(self, shape: ResidualShape, precision: Precision = "float32") -> None:
         self.shape = shape
         self.model = make_model(self.layers, keras.Input(shape.image), precision)
-        made = {name: variable.value for name, variable in variables_of(self.model).items()}
+        made = {name: held(variable) for name, variable in variables_of(self.model).items()}
         weights = {name: made.pop(name) for name in shape.weight_shapes}  # in the order that initial weights are drawn
         super().__init__(shape, precision, weights, made)
 

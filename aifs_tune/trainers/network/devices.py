@@ -8,6 +8,7 @@ from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 from aifs_tune.errors import RequestError
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.runtime import tf
 
 
@@ -22,6 +23,8 @@ class Devices:
 
     def __init__(self, n: int = 1) -> None:
         self.n = n
+        if n > 1 and is_jax():
+            raise RequestError(f"devices: {n} is not allowed with KERAS_BACKEND=jax; allowed: 1")
         self._strategy: Any = None
         if n > 1:
             found = tf.config.list_logical_devices("GPU") or tf.config.list_logical_devices("CPU")

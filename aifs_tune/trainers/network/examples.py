@@ -18,7 +18,7 @@ from aifs_tune.trainers.network.metrics import measure, measure_values
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import TrainingParams
 from aifs_tune.trainers.network.program import Examples
-from aifs_tune.trainers.network.runtime import resident, tf
+from aifs_tune.trainers.network.runtime import keras, resident
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import Predictions, in_target_units, reported_metrics, value_metrics
@@ -42,7 +42,7 @@ class ExamplesNetwork(Network):
 
     def activation(self, outputs: Any) -> Any:
         """Log-probabilities of classes, or the numbers themselves."""
-        return tf.nn.log_softmax(outputs) if self._shape.is_classes else outputs
+        return keras.ops.log_softmax(outputs) if self._shape.is_classes else outputs
 
 
 class ExampleShapes(Protocol):

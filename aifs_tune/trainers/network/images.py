@@ -14,13 +14,14 @@ from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.images.decode import ImageSet
 from aifs_tune.data.signal import Signal, rate_of
 from aifs_tune.errors import DataError, RequestError
-from aifs_tune.trainers.augment.tensorflow import augment
+from aifs_tune.trainers.augment.images import augment
 from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
 from aifs_tune.trainers.network.metrics import measure
 from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, gathered
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyperparameters
 from aifs_tune.trainers.network.program import Examples
-from aifs_tune.trainers.network.runtime import resident, tf
+from aifs_tune.trainers.network.runtime import keras, resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import Predictions, reported_metrics
@@ -58,7 +59,7 @@ class ImageNetwork(Network):
 
     def activation(self, outputs: Any) -> Any:
         """Log-probabilities from logits."""
-        return tf.nn.log_softmax(outputs)
+        return keras.ops.log_softmax(outputs)
 
     def probabilities(self, images: NDArray[np.uint8]) -> NDArray[np.float32]:
         """Probabilities, shape (n, classes), of uint8 images (n, height, width, channels).
@@ -77,7 +78,7 @@ class ImageNetwork(Network):
         """Average of :meth:`probabilities` over ``views`` random views of each image (Krizhevsky et al. 2012).
 
         A view is an image that is augmented like a training image with ``hyperparameters``, but without random
-        erasing; see :func:`~aifs_tune.trainers.augment.tensorflow.augment`. The same ``seed`` gives the same views of
+        erasing; see :func:`~aifs_tune.trainers.augment.images.augment`. The same ``seed`` gives the same views of
         the same images in the same order. One view is the image without augmentation.
 
         Raises
@@ -92,6 +93,8 @@ class ImageNetwork(Network):
         if views == 1 or len(images) == 0:
             return self.probabilities(images)
         check_images(images, self.shape.image)
+        if is_jax():
+            raise RequestError(f"views: {views} is not allowed with KERAS_BACKEND=jax; allowed: 1")
         if self._view is None:
             self._view = tf.function(self._view_batch, autograph=False)
         stored, n = resident(images), len(images)
@@ -132,7 +135,7 @@ def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:
 
 def to_unit_scale(images: Any) -> Any:
     """Images of 0 to 255, of any type, as float32 of 0 to 1."""
-    return tf.cast(images, tf.float32) * (1 / 255)
+    return keras.ops.cast(images, "float32") * (1 / 255)
 
 
 class ImageShapes(Protocol):

@@ -6,8 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 from aifs_tune.trainers.network.network import PRETRAINED
+from aifs_tune.trainers.network.ops import held, of_shape
 from aifs_tune.trainers.network.params import Precision
-from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.network.runtime import keras
 
 NORM = ".norm"
 """End of the name of a batch normalization, whose variables are called by the convolution before it."""
@@ -58,10 +59,10 @@ def _name(layer: Any, variable: Any) -> str:
 
 
 def weights_and_states(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
-    """Variables of TensorFlow by our names: those that are trained, and the others."""
+    """Variables by our names, as a step holds them: those that are trained, and the others."""
     found = variables_of(model)
     weights, states = (
-        {name: variable.value for name, variable in found.items() if variable.trainable is is_trained}
+        {name: held(variable) for name, variable in found.items() if variable.trainable is is_trained}
         for is_trained in (True, False)
     )
     return weights, states
@@ -69,7 +70,7 @@ def weights_and_states(model: Any) -> tuple[dict[str, Any], dict[str, Any]]:
 
 def outputs_of(model: Any, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
     """Outputs of a model whose layers ``Dropout`` are computed by ``drop``."""
-    n = tf.nest.flatten(inputs)[0].shape[0]
+    n = keras.tree.flatten(inputs)[0].shape[0]
     for layer in model.layers:
         if type(layer) is keras.layers.Dropout:
             object.__setattr__(layer, "call", _dropped(drop, (n, *layer.output.shape[1:])))
@@ -79,6 +80,6 @@ def outputs_of(model: Any, inputs: Any, drop: Callable[[Any], Any], *, is_traini
 def _dropped(drop: Callable[[Any], Any], shape: tuple[int | None, ...]) -> Any:
     def call(values: Any, training: bool = False) -> Any:
         del training  # without it, drop changes nothing
-        return drop(tf.ensure_shape(values, shape))  # recurrent layers forget the number of examples
+        return drop(of_shape(values, shape))
 
     return call

@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
-from aifs_tune.trainers.augment.tensorflow import cutmix, larger_share
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.augment.images import cutmix, larger_share
+from aifs_tune.trainers.network.ops import numbered, split, uniform, when
+from aifs_tune.trainers.network.runtime import keras
 
 Hyperparameters = Mapping[str, Any]
 """Scalar tensors by the name of their hyperparameter."""
@@ -48,14 +49,14 @@ class ClassificationLoss:
         self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
     ) -> tuple[Any, Any]:
         """Augment and mix the inputs; ``y_true`` becomes both labels, the share of the first, and both weights."""
-        seeds = tf.random.split(seed, 3)
+        seeds = split(seed, 3)
         if self._augment is not None:
             inputs = self._augment(inputs, hyperparameters, seeds[0])
         n = y_true.shape[0]
         if "mixup" not in hyperparameters:
-            return inputs, (y_true, y_true, tf.ones(n), weights, weights)
+            return inputs, (y_true, y_true, keras.ops.ones(n), weights, weights)
         inputs, share = mixed(inputs, n, hyperparameters, seeds)
-        return inputs, (y_true, tf.roll(y_true, 1, 0), share, weights, tf.roll(weights, 1, 0))
+        return inputs, (y_true, keras.ops.roll(y_true, 1, 0), share, weights, keras.ops.roll(weights, 1, 0))
 
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
         """Weighted cross-entropy of each example, shape (n,)."""
@@ -65,7 +66,7 @@ class ClassificationLoss:
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
         """1 where the prediction is the class with the larger share of an example, else 0."""
-        return tf.cast(tf.argmax(outputs, axis=1, output_type=tf.int32) == y_true[0], tf.float32)
+        return keras.ops.cast(keras.ops.argmax(outputs, 1) == y_true[0], "float32")
 
 
 def mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) -> tuple[Any, Any]:
@@ -73,27 +74,29 @@ def mixed(inputs: Any, n: int, hyperparameters: Hyperparameters, seeds: Any) -> 
 
     def blended() -> tuple[Any, Any]:
         near = larger_share(n, hyperparameters["mixup"], seeds[1])
-        across = tf.reshape(near, (n, *[1] * (inputs.shape.rank - 1)))
-        return inputs * across + tf.roll(inputs, 1, 0) * (1 - across), near
+        across = keras.ops.reshape(near, (n, *[1] * (len(inputs.shape) - 1)))
+        return inputs * across + keras.ops.roll(inputs, 1, 0) * (1 - across), near
 
-    mixed, share = tf.cond(hyperparameters["mixup"] > 0, blended, lambda: (inputs, tf.ones(n)))
+    mixed, share = when(hyperparameters["mixup"] > 0, blended, lambda: (inputs, keras.ops.ones(n)))
     if "cutmix" not in hyperparameters:
         return mixed, share
 
     def cut() -> tuple[Any, Any]:
         found, found_share = cutmix(inputs, hyperparameters["cutmix"], seeds[2])
-        is_blended = (tf.random.stateless_uniform((n,), seeds[2] + 1) < 0.5) & (hyperparameters["mixup"] > 0)
-        return tf.where(is_blended[:, None, None, None], mixed, found), tf.where(is_blended, share, found_share)
+        is_blended = (uniform((n,), numbered(seeds[2], 1)) < 0.5) & (hyperparameters["mixup"] > 0)
+        return keras.ops.where(is_blended[:, None, None, None], mixed, found), keras.ops.where(
+            is_blended, share, found_share
+        )
 
-    inputs, share = tf.cond(hyperparameters["cutmix"] > 0, cut, lambda: (mixed, share))
+    inputs, share = when(hyperparameters["cutmix"] > 0, cut, lambda: (mixed, share))
     return inputs, share
 
 
 def _cost(logits: Any, labels: Any, hyperparameters: Hyperparameters) -> Any:
-    sharp = tf.nn.sparse_softmax_cross_entropy_with_logits(labels=labels, logits=logits)
-    even = tf.reduce_logsumexp(logits, axis=1) - tf.reduce_mean(logits, axis=1)
-    unsure = tf.maximum(1 - tf.exp(-sharp), _MIN_ERROR)
-    return tf.pow(unsure, hyperparameters["focal_gamma"]) * (
+    sharp = keras.ops.sparse_categorical_crossentropy(labels, logits, from_logits=True)
+    even = keras.ops.logsumexp(logits, 1) - keras.ops.mean(logits, axis=1)
+    unsure = keras.ops.maximum(1 - keras.ops.exp(-sharp), _MIN_ERROR)
+    return keras.ops.power(unsure, hyperparameters["focal_gamma"]) * (
         sharp + hyperparameters["label_smoothing"] * (even - sharp)
     )
 
@@ -132,7 +135,7 @@ class RegressionLoss:
         elif self._loss == "mae":
             costs = errors
         else:
-            costs = tf.where(errors <= 1, 0.5 * errors**2, errors - 0.5)
+            costs = keras.ops.where(errors <= 1, 0.5 * errors**2, errors - 0.5)
         return y_true[1] * self._mean(costs, y_true[0])
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
@@ -142,12 +145,12 @@ class RegressionLoss:
     def _errors(self, outputs: Any, targets: Any) -> Any:
         """Absolute errors, shape (n, targets); 0, without a gradient, where a target is missing."""
         if self._has_gaps:
-            targets = tf.where(tf.math.is_nan(targets), outputs, targets)
-        return tf.abs(outputs - targets)
+            targets = keras.ops.where(keras.ops.isnan(targets), outputs, targets)
+        return keras.ops.abs(outputs - targets)
 
     def _mean(self, costs: Any, targets: Any) -> Any:
         """Mean over the targets that each example has, shape (n,)."""
         if not self._has_gaps:
-            return tf.reduce_mean(costs, axis=1)
-        n_known = tf.reduce_sum(tf.cast(~tf.math.is_nan(targets), costs.dtype), axis=1)
-        return tf.reduce_sum(costs, axis=1) / tf.maximum(n_known, 1)
+            return keras.ops.mean(costs, axis=1)
+        n_known = keras.ops.sum(keras.ops.cast(~keras.ops.isnan(targets), costs.dtype), axis=1)
+        return keras.ops.sum(costs, axis=1) / keras.ops.maximum(n_known, 1)

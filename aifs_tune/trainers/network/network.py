@@ -4,14 +4,16 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.trainers.network.devices import ChunkSizer
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.ops import gather, is_jax
+from aifs_tune.trainers.network.runtime import jax, keras, tf
 
 
 def is_kernel(name: str) -> bool:
@@ -108,13 +110,16 @@ class Network(ABC):
         n = len(picked)
         if n == 0:
             return np.zeros((0, self.n_outputs), np.float32)
+        filled = in_batches(picked)
+        if is_jax():
+            if self._predict is None:
+                self._predict = jax.jit(self.predictions)
+            return np.array(self._predict(self.arrays(), stored, filled)).reshape(-1, self.n_outputs)[:n]
         if self._predict is None:
             self._predict = tf.function(self._predict_batches, input_signature=_signature(stored), autograph=False)
-        filled = tf.constant(
-            np.resize(picked, -(-n // PREDICT_BATCH_SIZE) * PREDICT_BATCH_SIZE).reshape(-1, PREDICT_BATCH_SIZE)
-        )
+        batches = tf.constant(filled)
         slices = self._chunks.slices(len(filled))
-        found = [np.array(self._predict(stored, filled, tf.constant(a), tf.constant(b))) for a, b in slices]
+        found = [np.array(self._predict(stored, batches, tf.constant(a), tf.constant(b))) for a, b in slices]
         return np.concatenate(found)[:n]
 
     @property
@@ -139,7 +144,45 @@ class Network(ABC):
 
     def values(self) -> dict[str, NDArray[np.float32]]:
         """Copies of all weights and states by name."""
-        return {name: variable.numpy() for name, variable in self._variables().items()}
+        return {name: np.array(variable.numpy()) for name, variable in self._variables().items()}
+
+    @property
+    def settings(self) -> list[Any]:
+        """Variables that a trial sets and no step changes, such as rates of dropout."""
+        return []
+
+    def arrays(self) -> dict[str, Any]:
+        """Arrays of all weights and states on JAX, by name, then those of the settings by number."""
+        return {name: variable.value for name, variable in self._held().items()}
+
+    def take(self, arrays: Mapping[str, Any]) -> None:
+        """Set the variables to the results of a step, which are named like :meth:`arrays`."""
+        for name, variable in self._variables().items():
+            variable.assign(arrays[name])
+
+    @contextmanager
+    def holding(self, arrays: Mapping[str, Any]) -> Iterator[Any]:
+        """Context of a function of ``arrays`` on JAX in which the variables have these values; yield its scope."""
+        pairs = [(variable, arrays[name]) for name, variable in self._held().items() if name in arrays]
+        with keras.StatelessScope(state_mapping=pairs, collect_losses=True) as scope:
+            yield scope
+
+    def predictions(self, arrays: Mapping[str, Any], stored: Inputs, picked: Any) -> Any:
+        """Predictions of batches of the ``stored`` examples, as a function of ``arrays`` on JAX.
+
+        ``picked`` has the shape (batches, n), and the result (batches, n, outputs).
+        """
+        self.n_traces += 1
+
+        def one(batch: Any) -> Any:
+            inputs = self.preprocess(gathered(stored, batch))
+            return self.activation(self.outputs(inputs, lambda values: values, is_training=False))
+
+        with self.holding(arrays):
+            return jax.lax.map(one, picked)
+
+    def _held(self) -> dict[str, Any]:
+        return self._variables() | {str(number): variable for number, variable in enumerate(self.settings)}
 
     def _variables(self) -> dict[str, Any]:
         return self.weights | self.states
@@ -156,6 +199,12 @@ class Network(ABC):
         return tf.while_loop(lambda i, _: i < last, one, (first, found))[1].concat()
 
 
+def in_batches(picked: NDArray[np.int32]) -> NDArray[np.int32]:
+    """Numbers of examples in batches, shape (batches, n); the last batch is filled up with the first examples."""
+    n_batches = -(-len(picked) // PREDICT_BATCH_SIZE)
+    return np.resize(picked, n_batches * PREDICT_BATCH_SIZE).reshape(-1, PREDICT_BATCH_SIZE)
+
+
 def _signature(stored: Inputs) -> list[Any]:
     """Input signature for any number of examples like ``stored``."""
     free = tf.nest.map_structure(lambda tensor: tf.TensorSpec((None, *tensor.shape[1:]), tensor.dtype), stored)
@@ -165,4 +214,4 @@ def _signature(stored: Inputs) -> list[Any]:
 
 def gathered(stored: Inputs, picked: Any) -> Inputs:
     """Examples ``picked`` by number, of one tensor or of each tensor of a tuple."""
-    return tf.nest.map_structure(lambda tensor: tf.gather(tensor, picked), stored)
+    return keras.tree.map_structure(lambda tensor: gather(tensor, picked), stored)

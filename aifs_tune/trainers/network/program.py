@@ -13,9 +13,10 @@ from aifs_tune.errors import RequestError
 from aifs_tune.trainers.network.devices import ChunkSizer, Devices
 from aifs_tune.trainers.network.losses import LossFunction
 from aifs_tune.trainers.network.network import Network, gathered, is_pretrained
+from aifs_tune.trainers.network.ops import numbered, uniform
 from aifs_tune.trainers.network.optimizers import make_optimizer
 from aifs_tune.trainers.network.params import Optimizer
-from aifs_tune.trainers.network.runtime import tf
+from aifs_tune.trainers.network.runtime import keras, tf
 
 
 class Examples(NamedTuple):
@@ -59,6 +60,13 @@ class Training(ABC):
     def train(self, examples: Examples, epoch: Epoch) -> tuple[float, float]:
         """Train one epoch; return mean loss and score of its augmented training batches."""
 
+    def predict_val(self, stored: Any, picked: NDArray[np.int32]) -> NDArray[np.float32]:
+        """Predict the validation part, right after an epoch; see :meth:`Network.predict`."""
+        return self.network.predict(stored, picked)
+
+    def finish(self) -> None:  # noqa: B027 - most trainings belong to one trial alone
+        """Tell that the trial trains no more epochs."""
+
     @property
     def n_bytes(self) -> int:
         """Memory of weights and optimizer state in bytes."""
@@ -83,7 +91,7 @@ class Training(ABC):
 
     def slots(self) -> dict[str, NDArray[np.float32]]:
         """Copies of the optimizer state by name."""
-        return {name: slot.numpy() for name, slot in self._slots.items()}
+        return {name: np.array(slot.numpy()) for name, slot in self._slots.items()}
 
     def assign_slots(self, values: Mapping[str, NDArray[np.float32]]) -> None:
         """Set the optimizer state to ``values``."""
@@ -200,7 +208,7 @@ class TrainFunction(Training):
         inputs, y_true = loss_function.prepare(
             network.preprocess(batch.inputs), batch.y_true, batch.weights, hyperparameters, seeds[0]
         )
-        drops = _Dropout(hyperparameters.get("dropout"), seeds[1])
+        drops = StepDropout(hyperparameters.get("dropout"), seeds[1])
         with tf.GradientTape(persistent=True) as tape:  # two gradients, if some weights may be frozen
             outputs = network.outputs(inputs, drops, is_training=True)
             loss = tf.reduce_sum(loss_function.compute_loss(outputs, y_true, hyperparameters) * shares)
@@ -217,7 +225,7 @@ class TrainFunction(Training):
         return loss, tf.reduce_sum(loss_function.scores(outputs, y_true) * shares)
 
 
-class _Dropout:
+class StepDropout:
     """Dropout with another random seed at each call within one step."""
 
     def __init__(self, rate: Any, seed: Any) -> None:
@@ -225,13 +233,13 @@ class _Dropout:
 
     def __call__(self, values: Any) -> Any:
         self._n_calls += 1
-        return values if self._rate is None else dropped(values, self._rate, self._seed + (self._n_calls - 1))
+        return values if self._rate is None else dropped(values, self._rate, numbered(self._seed, self._n_calls - 1))
 
 
 def dropped(values: Any, rate: Any, seed: Any) -> Any:
     """Inverted dropout (Srivastava et al. 2014): a share ``rate`` is set to 0, and the rest is scaled up."""
-    is_kept = tf.random.stateless_uniform(values.shape, seed) >= rate
-    return tf.where(is_kept, values / (1 - rate), 0.0)
+    is_kept = uniform(values.shape, seed) >= rate
+    return keras.ops.where(is_kept, values / (1 - rate), 0.0)
 
 
 def _gradients(tape: Any, loss: Any, weights: Mapping[str, Any], hyperparameters: Mapping[str, Any]) -> list[Any]:

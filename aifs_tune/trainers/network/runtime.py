@@ -21,11 +21,12 @@ from aifs_tune.trainers.network.params import Precision
 # TensorFlow and Keras read these when they are imported.
 os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
 os.environ.setdefault("KERAS_BACKEND", "tensorflow")
+os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")  # JAX: other processes may use the GPU too
 os.environ.setdefault("CUDA_DEVICE_ORDER", "PCI_BUS_ID")  # nvidia-smi and Ray number GPUs in this way
 # With a memory limit on a GPU, TensorFlow allocates all of it at once unless this is set.
 os.environ.setdefault("TF_FORCE_GPU_ALLOW_GROWTH", "true")
 
-__all__ = ["configure", "gpu_peak_mb", "import_quietly", "keras", "native_precision", "resident", "tf"]
+__all__ = ["configure", "gpu_peak_mb", "import_quietly", "jax", "keras", "native_precision", "resident", "tf"]
 
 
 class _LazyModule:
@@ -45,6 +46,7 @@ class _LazyModule:
 
 tf: Any = _LazyModule("tensorflow")
 keras: Any = _LazyModule("keras")
+jax: Any = _LazyModule("jax")
 
 
 def import_quietly() -> None:
@@ -70,12 +72,14 @@ def configure(threads: int | None, share: float = 1.0) -> None:
     Raises
     ------
     RequestError
-        If Keras uses another backend than TensorFlow, ``threads`` is below 1, or the share is too small to use.
+        If Keras uses neither TensorFlow nor JAX, ``threads`` is below 1, or the share is too small to use.
     """
-    if keras.backend.backend() != "tensorflow":
-        raise RequestError(f"KERAS_BACKEND: {keras.backend.backend()!r} is in use; allowed: tensorflow")
+    if (backend := keras.backend.backend()) not in ("tensorflow", "jax"):
+        raise RequestError(f"KERAS_BACKEND: {backend!r} is in use; allowed: tensorflow, jax")
     if threads is not None and threads < 1:
         raise RequestError(f"threads: {threads} is not allowed; allowed: a whole number from 1, or none")
+    if backend == "jax":
+        return
     try:
         if threads is not None:
             tf.config.threading.set_intra_op_parallelism_threads(threads)
@@ -102,6 +106,9 @@ def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
 
 def gpu_peak_mb() -> float | None:
     """Peak memory of TensorFlow on one GPU in this process, in MB of 2**20 bytes; None without a GPU."""
+    if keras.backend.backend() == "jax":
+        stats = jax.local_devices()[0].memory_stats() or {}
+        return stats["peak_bytes_in_use"] / 2**20 if "peak_bytes_in_use" in stats else None
     gpus = range(len(tf.config.list_logical_devices("GPU")))
     peaks = [tf.config.experimental.get_memory_info(f"GPU:{i}")["peak"] / 2**20 for i in gpus]
     return max(peaks, default=None)
@@ -114,6 +121,8 @@ def resident(array: NDArray[Any]) -> Any:
     strided, because DLPack cannot describe it, or if it does not begin at a multiple of 64 bytes, because TensorFlow's
     vector code would refuse it.
     """
+    if keras.backend.backend() == "jax":
+        return jax.numpy.asarray(array)
     flags = array.flags
     if flags.writeable and flags.c_contiguous and array.ctypes.data % _ALIGNMENT == 0:
         tensor = tf.experimental.dlpack.from_dlpack(np.asarray(array).__dlpack__())
@@ -131,6 +140,10 @@ def native_precision() -> Precision:
     GPUs do so from compute capability 8.0, CPUs with AVX-512 BF16 or AMX. Other hardware emulates bfloat16, which is
     slower.
     """
+    if keras.backend.backend() == "jax":
+        on_gpu = getattr(jax.local_devices()[0], "compute_capability", None)
+        is_native = cpu_flags() & _BFLOAT16_FLAGS if on_gpu is None else float(on_gpu) >= _BFLOAT16_CAPABILITY[0]
+        return "mixed_bfloat16" if is_native else "float32"
     gpus = tf.config.list_physical_devices("GPU")
     if gpus:
         capability = tf.config.experimental.get_device_details(gpus[0]).get("compute_capability", (0, 0))

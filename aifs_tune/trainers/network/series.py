@@ -8,7 +8,8 @@ import numpy as np
 
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
-from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.network.ops import normal, split, uniform, when
+from aifs_tune.trainers.network.runtime import keras
 
 
 class SeriesTrainer(ExamplesTrainer):
@@ -22,23 +23,21 @@ class SeriesTrainer(ExamplesTrainer):
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         """Crop the series, and add Gaussian noise of standard deviation ``noise`` to its steps."""
         values, lengths = inputs
-        seeds, facts = tf.random.split(seed, 2), self._data.facts
+        seeds, facts = split(seed, 2), self._data.facts
         keeps_end = facts.get("forecast") is not None
-        values, lengths = tf.cond(
+        values, lengths = when(
             hyperparameters["crop"] > 0,
             lambda: cropped(values, lengths, hyperparameters["crop"], seeds[0], keeps_end=keeps_end),
             lambda: (values, lengths),
         )
         roles = [channel["role"] for channel in facts.get("channels", [])] or ["value"] * values.shape[2]
-        is_value = tf.constant([role == "value" for role in roles], tf.float32)
+        is_value = np.array([role == "value" for role in roles], np.float32)
 
         def noisy() -> Any:
-            mask = present(lengths, values.shape[1])[:, :, tf.newaxis]
-            return (
-                values + tf.random.stateless_normal(values.shape, seeds[1]) * hyperparameters["noise"] * is_value * mask
-            )
+            mask = present(lengths, values.shape[1])[:, :, None]
+            return values + normal(values.shape, seeds[1]) * hyperparameters["noise"] * is_value * mask
 
-        return tf.cond(hyperparameters["noise"] > 0, noisy, lambda: values), lengths
+        return when(hyperparameters["noise"] > 0, noisy, lambda: values), lengths
 
 
 def series_inputs(shape: Any) -> Any:
@@ -58,9 +57,14 @@ def cropped(values: Any, lengths: Any, max_share: Any, seed: Any, *, keeps_end: 
     At least two steps of each series remain; values after its new end are 0.
     """
     n, steps, _ = values.shape
-    shares, positions = tf.unstack(tf.random.stateless_uniform((2, n), seed))
-    n_cut = tf.minimum(tf.cast(shares * max_share * tf.cast(lengths, tf.float32), tf.int32), tf.maximum(lengths - 2, 0))
-    first = n_cut if keeps_end else tf.cast(positions * tf.cast(n_cut + 1, tf.float32), tf.int32)
-    moved = tf.gather(values, tf.minimum(first[:, tf.newaxis] + tf.range(steps), steps - 1), batch_dims=1)
+    shares, positions = keras.ops.unstack(uniform((2, n), seed))
+    n_cut = keras.ops.minimum(
+        keras.ops.cast(shares * max_share * keras.ops.cast(lengths, "float32"), "int32"),
+        keras.ops.maximum(lengths - 2, 0),
+    )
+    first = n_cut if keeps_end else keras.ops.cast(positions * keras.ops.cast(n_cut + 1, "float32"), "int32")
+    moved = keras.ops.take_along_axis(
+        values, keras.ops.minimum(first[:, None] + np.arange(steps, dtype=np.int32), steps - 1)[:, :, None], 1
+    )
     left = lengths - n_cut
-    return moved * present(left, steps)[:, :, tf.newaxis], left
+    return moved * present(left, steps)[:, :, None], left

@@ -6,9 +6,10 @@ import time
 from abc import ABC, abstractmethod
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
+from copy import copy
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,9 +19,11 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.network.devices import Devices
 from aifs_tune.trainers.network.losses import LossFunction
 from aifs_tune.trainers.network.network import Network
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.params import Precision
 from aifs_tune.trainers.network.program import Epoch, Examples, TrainFunction, Training
-from aifs_tune.trainers.network.runtime import configure, gpu_peak_mb, native_precision
+from aifs_tune.trainers.network.runtime import configure, gpu_peak_mb, keras, native_precision
+from aifs_tune.trainers.network.stateless import StatelessTraining
 from aifs_tune.trainers.network.trial_state import Task, TrainState, Weights, check_one_of, damaged
 from aifs_tune.trainers.predictions import write_predictions
 
@@ -72,6 +75,9 @@ class NetTrainer(ABC):
     _score = "accuracy"
     """Name of the loss function's second metric of the training batches."""
 
+    backends: ClassVar[tuple[str, ...]] = ("tensorflow", "jax")
+    """Backends of Keras that it trains on."""
+
     def __init__(
         self,
         task: Task,
@@ -84,16 +90,23 @@ class NetTrainer(ABC):
     ) -> None:
         self._task: Any = task
         configure(threads, share=devices)
+        if (backend := keras.backend.backend()) not in self.backends:
+            allowed = ", ".join(self.backends)
+            raise RequestError(f"KERAS_BACKEND: {backend!r} is in use; allowed for {type(self).__name__}: {allowed}")
         self._devices = Devices(max(1, int(devices)))
         self.precision: Precision = native_precision() if precision == "auto" else precision
         self._examples = self._resident()
         self._train_functions: OrderedDict[Any, Training] = OrderedDict()
         self._variables_index = 0
+        self.place: Any = None
+        """Place among fused trials, which :mod:`aifs_tune.trainers.fused` gives; None for a trial that trains alone."""
         self._dropped_traces = 0
         self._timings = {"trace": 0.0, "train": 0.0, "evaluate": 0.0}
         self.n_train_functions = 0
         """Programs compiled so far."""
-        self.reset(params or {}, seed=seed)
+        self.given_params = dict(params or {})
+        """Parameters that the trainer was made with."""
+        self.reset(self.given_params, seed=seed)
 
     @abstractmethod
     def _resident(self) -> Examples:
@@ -167,9 +180,11 @@ class NetTrainer(ABC):
         RequestError
             If a hyperparameter is unknown or not allowed, the network does not fit the data, or the seed is negative.
         """
-        self._train_state = TrainState(self._task, params, seed=seed, precision=self.precision, engine="tensorflow")
-        self._current = self._train_function_of(self._train_state.shape)
-        self._train_function.start(seed)
+        with nullcontext() if self.place is None else self.place.lock:
+            engine = keras.backend.backend()
+            self._train_state = TrainState(self._task, params, seed=seed, precision=self.precision, engine=engine)
+            self._current = self._train_function_of(self._train_state.shape)
+            self._train_function.start(seed)
         self._best: Weights = {}
 
     def change(self, params: Mapping[str, Scalar]) -> None:
@@ -205,6 +220,8 @@ class NetTrainer(ABC):
         """Second half of :meth:`epoch`: record ``metrics`` for the last epoch, and keep its weights if it is best."""
         if self._train_state.finish_epoch(metrics):
             self._best = self._train_function.network.values()
+        if self.is_finished:
+            self._train_function.finish()
 
     def evaluate(self, part: Literal["train", "val", "test"]) -> dict[str, float]:
         """Metrics, such as ``test_loss``, of the best epoch on one part of the data, without augmentation.
@@ -278,7 +295,9 @@ class NetTrainer(ABC):
 
     def _measure(self, part: str) -> dict[str, float]:
         with self._timed("evaluate"):
-            y_pred = self._train_function.network.predict(self._examples.inputs, self._part(part))
+            training, rows = self._train_function, self._part(part)
+            predict = training.predict_val if part == "val" else training.network.predict
+            y_pred = predict(self._examples.inputs, rows)
             measured: dict[str, float] = self._task.measure(part, y_pred)
             return measured
 
@@ -301,6 +320,40 @@ class NetTrainer(ABC):
         finally:
             network.assign(current)
 
+    @property
+    def shape(self) -> Any:
+        """All that the compiled program of the running trial depends on."""
+        return self._train_state.shape
+
+    @property
+    def val(self) -> NDArray[np.int32]:
+        """Indices of the validation examples."""
+        return self._part("val")
+
+    def new_network(self, shape: Any) -> tuple[Network, LossFunction]:
+        """Make another network of ``shape``, and its loss function."""
+        with self._devices.scope():
+            return self._make_network(shape), self._make_loss_function(shape)
+
+    def next_member(self) -> tuple[Any, Examples, NDArray[np.int32]]:
+        """On JAX: the running trial with its next epoch, all examples, and the indices of the validation examples."""
+        training, state = self._train_function, self._train_state
+        assert isinstance(training, StatelessTraining)
+        epoch = Epoch(state.order(), state.epochs_done, state.seed, state.hyperparameters())
+        return training.member(epoch), self._examples, self.val
+
+    def twin(self, place: Any, params: Mapping[str, Scalar] | None = None) -> Self:
+        """Another trainer of the same data in a ``place`` among fused trials, with ``params`` for its first trial."""
+        trainer = self._copied()
+        trainer.place, trainer._train_functions = place, OrderedDict()
+        trainer._timings, trainer._dropped_traces = dict.fromkeys(self._timings, 0.0), 0
+        trainer.reset(self.given_params if params is None else params, seed=0)
+        return trainer
+
+    def _copied(self) -> Self:
+        """Copy that shares data, but nothing that a trial changes."""
+        return copy(self)
+
     def share_train_functions(self, others: Sequence[NetTrainer]) -> None:
         """Let ``others`` use the programs of this trainer from their next trial on.
 
@@ -317,8 +370,12 @@ class NetTrainer(ABC):
 
     def _make_training(self, shape: Any) -> Training:
         """Make the training of a shape."""
-        with self._devices.scope():
-            network, loss_function = self._make_network(shape), self._make_loss_function(shape)
+        network, loss_function = self.new_network(shape)
+        if self.place is not None:
+            training: Training = self.place.training(self, network, loss_function, shape)
+            return training
+        if is_jax():
+            return StatelessTraining(network, loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size)
         return TrainFunction(
             network, loss_function, optimizer=shape.optimizer, batch_size=shape.batch_size, devices=self._devices
         )

@@ -57,6 +57,11 @@ class ModelEntry:
         allowed: Mapping[str, Parameter] = PARAMS[self.kind].allowed
         return allowed
 
+    @property
+    def is_fusible(self) -> bool:
+        """Whether several of its trials can be one program; a model that is compiled is refused by its first trial."""
+        return True
+
     @cached_property
     def static_params(self) -> tuple[str, ...]:
         """Parameters that are fixed while a trial runs: the arguments of the function are among them."""

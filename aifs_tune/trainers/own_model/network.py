@@ -25,8 +25,8 @@ from aifs_tune.trainers.keras_warm import (
     with_variable,
 )
 from aifs_tune.trainers.network.images import ImageNetwork, to_unit_scale
+from aifs_tune.trainers.network.ops import held
 from aifs_tune.trainers.network.params import Loss, Optimizer, Precision
-from aifs_tune.trainers.network.runtime import tf
 from aifs_tune.trainers.network.series import present
 from aifs_tune.trainers.own_model.recipe import Kind, ModelRecipe
 
@@ -138,10 +138,11 @@ class ModelNetwork(ImageNetwork):
         self.model, self._new = new.model, new
         fuse_pooling(self.model)
         fuse_normalization(self.model)
-        self.tune(_strengths_of(self.model))
+        self._tuned = [] if self.model.compiled else [with_variable(layer) for layer in tunable(self.model)]
+        self.tune(lambda start: set_strengths(self._tuned, start.strengths[: len(self._tuned)]))
         variables = list(variables_of(self.model))
         names = _names(variables)
-        made = {name: variable.value for name, variable in zip(names, variables, strict=True)}
+        made = {name: held(variable) for name, variable in zip(names, variables, strict=True)}
         trained = {id(variable) for variable in self.model.trainable_variables}
         is_trained = {name: id(variable) in trained for name, variable in zip(names, variables, strict=True)}
         self._names = names
@@ -170,6 +171,11 @@ class ModelNetwork(ImageNetwork):
         self.hold = hold
 
     @property
+    def settings(self) -> list[Any]:
+        """Strengths of dropout and noise."""
+        return [variable for _, variable in self._tuned]
+
+    @property
     def start(self) -> Start:
         """What the trial begins with."""
         return self._new.start
@@ -185,21 +191,21 @@ class ModelNetwork(ImageNetwork):
             return to_unit_scale(raw)
         if self.shape.kind == "series":
             return raw
-        return tf.cast(raw[0], tf.float32)
+        return keras.ops.cast(raw[0], "float32")
 
     def activation(self, outputs: Any) -> Any:
         """Log-probabilities of classes, or the numbers themselves."""
-        return tf.nn.log_softmax(outputs) if self.shape.is_classes else outputs
+        return keras.ops.log_softmax(outputs) if self.shape.is_classes else outputs
 
     def outputs(self, inputs: Any, drop: Callable[[Any], Any], *, is_training: bool) -> Any:
         """Outputs of the model, before a softmax or sigmoid at its end."""
         del drop
         with self._without_end():
-            found = tf.cast(self.model(self.inputs_of_model(inputs), training=is_training), tf.float32)
+            found = keras.ops.cast(self.model(self.inputs_of_model(inputs), training=is_training), "float32")
         if self._gives_probabilities:
-            found = tf.math.log(tf.maximum(found, _TINY))
+            found = keras.ops.log(keras.ops.maximum(found, _TINY))
         if found.shape[-1] == 1 and self.shape.is_classes:
-            found = tf.concat([tf.zeros_like(found), found], axis=1)
+            found = keras.ops.concatenate([keras.ops.zeros_like(found), found], axis=1)
         return found
 
     def inputs_of_model(self, inputs: Any) -> Any:
@@ -207,12 +213,12 @@ class ModelNetwork(ImageNetwork):
         if self.shape.kind != "series":
             return inputs
         values, lengths = inputs
-        return values * present(lengths, values.shape[1])[:, :, tf.newaxis]
+        return values * present(lengths, values.shape[1])[:, :, None]
 
     def penalty(self) -> Any:
         """Sum of the regularization losses of the layers."""
         losses = self.model.losses
-        return tf.add_n([tf.cast(loss, tf.float32) for loss in losses]) if losses else None
+        return sum(keras.ops.cast(loss, "float32") for loss in losses) if losses else None
 
     def constrain(self) -> None:
         """Apply the constraints of the weights."""
@@ -221,9 +227,9 @@ class ModelNetwork(ImageNetwork):
                 variable.assign(variable.constraint(variable))
 
     def _check_outputs(self) -> None:
-        shape, example = self.shape, tf.random.stateless_uniform((4, *self.shape.inputs), (1, 2))
+        shape, example = self.shape, np.random.default_rng(1).random((4, *self.shape.inputs), np.float32)
         found = self.model(example, training=False)
-        sizes = tuple(found.shape) if tf.is_tensor(found) else None
+        sizes = tuple(found.shape) if keras.ops.is_tensor(found) else None
         n_outputs = (shape.n_outputs, 1) if shape.is_classes and shape.n_outputs == 2 else (shape.n_outputs,)
         if sizes is None or len(sizes) != 2 or sizes[1] not in n_outputs:
             came = "several outputs" if sizes is None else f"outputs of shape (n, {', '.join(map(str, sizes[1:]))})"
@@ -235,8 +241,8 @@ class ModelNetwork(ImageNetwork):
         if shape.is_classes and self._end is None:
             _check_end(self.model, sizes[1])
         if shape.is_classes and self._end is None and sizes[1] > 1:
-            total = np.array(tf.cast(tf.reduce_sum(found, axis=1), tf.float32))
-            is_share = bool(tf.reduce_all(found >= 0)) and bool(np.all(np.abs(total - 1) < 1e-2))
+            total = np.array(keras.ops.cast(keras.ops.sum(found, axis=1), "float32"))
+            is_share = bool(keras.ops.all(found >= 0)) and bool(np.all(np.abs(total - 1) < 1e-2))
             self._gives_probabilities = is_share
 
     @contextmanager
@@ -255,12 +261,6 @@ class ModelNetwork(ImageNetwork):
                 object.__delattr__(layer, name)
             else:
                 object.__setattr__(layer, name, kept)
-
-
-def _strengths_of(model: Any) -> Callable[[Start], None]:
-    """What sets the strengths of dropout and noise of ``model``, which become variables."""
-    tuned = [] if model.compiled else [with_variable(layer) for layer in tunable(model)]
-    return lambda start: set_strengths(tuned, start.strengths[: len(tuned)])
 
 
 def written_model(model: Any) -> Any:

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from aifs_tune._util.atomic_files import write_file
 from aifs_tune._util.scalars import Scalar, brief
-from aifs_tune.errors import RequestError
+from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.models.cnn_values import CnnValuesTrainer
 from aifs_tune.trainers.models.mlp import with_noise
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.images import ImageTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.params import Loss, Precision
 from aifs_tune.trainers.network.series import SeriesTrainer
 from aifs_tune.trainers.network.trainer import NetTrainer
@@ -33,6 +35,7 @@ class _Models:
         """Seed of the weights of the next model."""
         self._known: dict[str, str] = {}
         self._newest: tuple[str, BuiltModel] | None = None
+        self._taken: Any = None
 
     def of(self, params: Any, data: Any, n_classes: int | None = None) -> ModelShape:
         """Shape of the model for ``params``: of images (height, width, channels), or of the examples."""
@@ -59,6 +62,15 @@ class _Models:
             )
             self._newest = key, made
         return self._newest[1]
+
+    def take(self, params: Any, inputs: tuple[int, ...], n_outputs: int) -> BuiltModel:
+        """Like :meth:`build`, but no model is taken twice: each network has variables of its own."""
+        built = self.build(params, inputs, n_outputs)
+        if built.model is self._taken:
+            self._newest = None
+            built = self.build(params, inputs, n_outputs)
+        self._taken = built.model
+        return built
 
 
 class _OwnModel(NetTrainer):
@@ -138,11 +150,20 @@ class _OwnModel(NetTrainer):
     def _make_network(self, shape: Any) -> Any:
         from aifs_tune.trainers.own_model.network import ModelNetwork
 
-        return ModelNetwork(shape, self._built(shape, self._train_state.params), self.precision)
+        built = self._models.take(self._train_state.params, shape.inputs, shape.n_outputs)
+        return ModelNetwork(shape, built, self.precision)
+
+    def _copied(self) -> Any:
+        trainer = super()._copied()
+        trainer._take_model(self._recipe, 1)
+        trainer._task = replace(self._task, params_type=self._recipe, shape_type=trainer._models)
+        return trainer
 
     def _make_training(self, shape: Any) -> Any:
         if not self._built(shape, self._train_state.params).model.compiled:
             return super()._make_training(shape)
+        if is_jax():
+            raise TrainerError("the model is compiled; allowed with KERAS_BACKEND=jax: a model without compile()")
         from aifs_tune.trainers.own_model.compiled import CompiledTraining
 
         network, loss_function = self._make_network(shape), self._make_loss_function(shape)

@@ -1,0 +1,46 @@
+"""The backends of Keras: each network learns the same on JAX as on TensorFlow; run with KERAS_BACKEND=jax."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import still_curves
+from small_images import SMALL_NET, blobs
+
+from aifs_tune.errors import RequestError
+from aifs_tune.trainers.models.cnn import CnnTrainer
+from aifs_tune.trainers.network.ops import is_jax
+
+pytestmark = pytest.mark.skipif(not is_jax(), reason="these tests need KERAS_BACKEND=jax")
+
+
+def test_curves_are_those_of_tensorflow() -> None:
+    folder = Path(__file__).parent
+    paths = os.pathsep.join([str(folder), str(folder.parent), *sys.path])
+    environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths}
+    with subprocess.Popen(
+        [sys.executable, str(folder / "still_curves.py")], env=environment, stdout=subprocess.PIPE, text=True
+    ) as other:
+        here = still_curves.curves()
+        there = json.loads(other.communicate()[0])
+    assert here.keys() == there.keys()
+    for name, curve in here.items():
+        for mine, theirs in zip(curve, there[name], strict=True):
+            assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4), name
+
+
+def test_what_jax_does_not_do_is_refused() -> None:
+    images = blobs()
+    trainer = CnnTrainer(images, SMALL_NET)
+    trainer.epoch()
+    with pytest.raises(RequestError, match="views: 3 is not allowed with KERAS_BACKEND=jax; allowed: 1"):
+        trainer.predict(images.images[:2], 3)
+    assert trainer.predict(images.images[:2]).sum(axis=1) == pytest.approx(np.ones(2))
+    with pytest.raises(RequestError, match="devices: 2 is not allowed with KERAS_BACKEND=jax; allowed: 1"):
+        CnnTrainer(images, SMALL_NET, devices=2)
