@@ -26,7 +26,14 @@ SPACE = {
     "gas": {"type": "choice", "choices": ["argon", "air", "yes"]},
     "holds": {"type": "int", "low": 1, "high": 8, "when": {"gas": ["argon", "air"]}},
 }
-SECTIONS = ["Progress", "Best value so far", "Best configurations", "Learning curves", "Parameter importance"]
+SECTIONS = [
+    "Verdict",
+    "Progress",
+    "Best value so far",
+    "Best configurations",
+    "Learning curves",
+    "Parameter importance",
+]
 SECTIONS += ["Slices", "Parallel coordinates", "Workers"]
 WAIT_MS = 30_000
 TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"

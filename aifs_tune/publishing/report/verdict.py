@@ -18,7 +18,7 @@ def verdict_section(context: ReportContext) -> ReportSection:
     """Whether the result is confirmed and by how much, and the score of the best configuration."""
     found = context.confirmation
     blocks: list[ReportBlock] = [
-        Paragraph(_unconfirmed(context) if found is None else confirmed_text(found), "verdict")
+        Paragraph(unconfirmed_text(context) if found is None else confirmed_text(found), "verdict")
     ]
     blocks.append(Paragraph(_best_text(context)))
     if context.study.note is not None:
@@ -28,20 +28,25 @@ def verdict_section(context: ReportContext) -> ReportSection:
     if found is None:
         blocks += _how_to_confirm(context)
     else:
-        blocks += [Paragraph(text, "note") for text in _caveats(context, found)]
+        blocks += [Paragraph(text, "note") for text in caveats(context, found)]
     if context.tested is not None:
         blocks.append(Paragraph(test_set_text(context)))
     return ReportSection("Verdict", tuple(blocks))
 
 
+def best_confirmed(found: Confirmation) -> Comparison | None:
+    """The largest confirmed improvement over the baseline; None if no configuration is significantly better."""
+    better = [each for each in found.comparisons if each.verdict == "better"]
+    return max(better, key=lambda each: each.difference or 0.0, default=None)
+
+
 def confirmed_text(found: Confirmation) -> str:
     """Verdict of a confirmation in words; the largest confirmed improvement, if there is one."""
-    better = [each for each in found.comparisons if each.verdict == "better"]
+    better = best_confirmed(found)
     n = count(len(found.scores.splits), "fresh split")
     metric = found.scores.metric
-    if better:
-        first = max(better, key=lambda each: each.difference or 0.0)
-        return f"Confirmed in {metric} on {n} of the data. {sentence(_as_clause(first))}"
+    if better is not None:
+        return f"Confirmed in {metric} on {n} of the data. {sentence(_as_clause(better))}"
     if all(each.verdict == "not tested" for each in found.comparisons):
         reason = sentence(_as_clause(found.comparisons[0]))
         return f"Not confirmed: the difference in {metric} could not be tested. {reason}"
@@ -75,7 +80,8 @@ def _as_clause(comparison: Comparison) -> str:
     return comparison.text.replace(": ", " is ", 1) if ": not compared" not in comparison.text else comparison.text
 
 
-def _unconfirmed(context: ReportContext) -> str:
+def unconfirmed_text(context: ReportContext) -> str:
+    """Why the value of the best trial alone is no verdict."""
     n = len(context.of_state("complete"))
     if n == 1:
         return "Not confirmed yet. Only one trial is complete, and one score does not show how much of it is chance."
@@ -135,7 +141,8 @@ def _best_text(context: ReportContext) -> str:
     return text
 
 
-def _caveats(context: ReportContext, found: Confirmation) -> list[str]:
+def caveats(context: ReportContext, found: Confirmation) -> list[str]:
+    """What limits the verdict of a confirmation: repeated confirmations, failed runs, and another best trial now."""
     notes = []
     if len(context.confirmations) > 1:
         notes.append(

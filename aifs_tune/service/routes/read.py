@@ -81,6 +81,19 @@ async def get_recommendation(study: StudyName, project: ReadAccess, context: Con
     return Response(encoded(content), media_type="application/json")
 
 
+@router.get("/studies/{study}/verdict", response_model=schemas.VerdictResponse, responses=error_responses(404))
+async def get_verdict(study: StudyName, project: ReadAccess, context: ContextDep, request: Request) -> Response:
+    """Whether the result of a study is confirmed and by how much, its noise, and what to do next. The response has an
+    ETag."""
+
+    def judge(found: StudyRecord) -> dict[str, object]:
+        from aifs_tune.publishing.verdict import verdict_summary  # loads pandas, which few requests need
+
+        return {"study": study, **verdict_summary(found)}
+
+    return with_etag(request, await context.read_study(project, study, judge))
+
+
 @router.get(
     "/studies/{study}/trials",
     response_model=schemas.TrialsResponse,

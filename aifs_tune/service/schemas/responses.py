@@ -227,6 +227,67 @@ class RecommendationResponse(BaseModel):
     expected_value: float | None
 
 
+class ScoreResponse(BaseModel):
+    """Mean score of a ``configuration`` over ``n`` splits of a confirmation, with the ``interval`` of the mean."""
+
+    configuration: str
+    metric: str
+    mean: float
+    interval: tuple[float, float] | None
+    confidence: float
+    n: int
+
+
+class ComparisonResponse(BaseModel):
+    """Comparison of a configuration with the baseline; a ``difference`` above 0 is better, whichever the mode.
+
+    ``interval`` and ``p_adjusted`` are None if no test was possible; ``text`` says why.
+    """
+
+    name: str
+    verdict: Literal["better", "worse", "not distinguishable", "not tested"]
+    difference: float | None
+    interval: tuple[float, float] | None
+    confidence: float | None
+    p_adjusted: float | None
+    text: str
+
+
+class NoiseResponse(BaseModel):
+    """Standard deviation of one measurement, and what it was measured on."""
+
+    sd: float
+    source: str
+
+
+class FinalModelResponse(BaseModel):
+    """Final model of a study: the study that trained it, its name in words, and its expected score."""
+
+    study: str
+    name: str
+    score: ScoreResponse | None
+
+
+class VerdictResponse(BaseModel):
+    """Verdict on a study, from its newest confirmation.
+
+    ``outcome`` is None for a study that measures noise or the test set of another study. ``score`` is that of the
+    configuration that leads in the confirmation. ``next_step`` says in a sentence what to do next, with ``command``.
+    """
+
+    study: str
+    outcome: Literal["confirmed", "not confirmed", "not confirmed yet"] | None
+    text: str
+    confirmation: str | None
+    score: ScoreResponse | None
+    comparisons: list[ComparisonResponse]
+    noise: NoiseResponse | None
+    remarks: list[str]
+    final: FinalModelResponse | None
+    next_step: str | None
+    command: str | None
+
+
 class FieldProblem(BaseModel):
     """Problem with one field or parameter of a request."""
 

@@ -9,6 +9,7 @@ import { parallelFigure } from "./parallel.js";
 import { progressParts, progressSummary } from "./progress.js";
 import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
 import { frontFigures, grid, sliceFigures } from "./slices.js";
+import { verdictParts } from "./verdict.js";
 import { workersFigure } from "./workers.js";
 
 const name = decodeURIComponent(location.pathname.split("/").at(-1));
@@ -16,11 +17,13 @@ const route = `/v1/studies/${encodeURIComponent(name)}`;
 const REFRESH_MS = 2000;
 const ANNOUNCE_MS = 10_000;
 const IMPORTANCE_MS = 20_000;
+const VERDICT_MS = 20_000;
 
 const parts = {};
 const tags = {};
 let announcedAt = 0;
 let importanceAt = 0;
+let verdictAt = 0;
 
 function content(section) {
   return document.querySelector(`#${section} .content`);
@@ -100,6 +103,9 @@ const draw = {
   importance() {
     show("importance", importanceTables(parts.importance));
   },
+  verdict() {
+    show("verdict", verdictParts(parts.verdict));
+  },
   workers() {
     show(
       "workers",
@@ -128,6 +134,12 @@ async function fetchImportance() {
   }
 }
 
+async function fetchVerdict() {
+  const changed = await fetchPart("verdict", `${route}/verdict`);
+  verdictAt = Date.now();
+  return changed;
+}
+
 async function refresh() {
   const hasChanged = await fetchPart("study", route);
   if (hasChanged) document.getElementById("description").textContent = parts.study.description;
@@ -138,6 +150,7 @@ async function refresh() {
     curves: await fetchPart("curves", `${route}/curves`),
     workers: await fetchPart("workers", `${route}/workers`),
   };
+  if (Date.now() - verdictAt > VERDICT_MS) changes.verdict = await fetchVerdict();
   if (Date.now() - importanceAt > IMPORTANCE_MS) changes.importance = await fetchImportance();
   if (hasChanged) changes.progress = true;
   for (const [part, isNew] of Object.entries(changes)) if (isNew) draw[part]();
