@@ -192,3 +192,11 @@ def test_every_test_that_the_docs_name_exists():
     there = {file.name for file in (ROOT / "tests").rglob("test_*.py")}
     placeholders = {"test_mylab.py", "test_NAME.py"}  # files that the reader writes
     assert named - there <= placeholders
+
+
+def test_the_tests_that_the_comparison_of_pages_names_exist() -> None:
+    table = (DOCS / "how_to" / "service.md").read_text().split("### Beside other pages")[1]
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", table)
+    assert len(named) > 10
+    for file, test in named:
+        assert f"\ndef {test}(" in (ROOT / "tests" / "service" / file).read_text(), test

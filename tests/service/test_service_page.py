@@ -192,6 +192,18 @@ def test_a_study_is_drawn(inside, lab):
     assert page.evaluate("document.documentElement.scrollWidth") <= 400
 
 
+def test_the_trials_of_the_pareto_front_are_told_apart(inside, lab):
+    with lab.client() as client:
+        two = client.open_study("two", space=SPACE, metric="yield", trade_off={"cost": "min"}, sampler="random")
+        for gain, cost in ((1.0, 5.0), (0.5, 1.0), (0.4, 2.0)):
+            two.tell(two.ask(), {"yield": gain, "cost": cost})
+    page = opened(inside, lab, "two")
+    assert page.locator("#front circle").count() == 3
+    assert page.locator("#front circle.best").count() == 2
+    soon(page, "#front figcaption").to_contain_text("3 complete trials, 2 of them on the Pareto front")
+    assert inside.errors == []
+
+
 def test_a_page_is_updated_while_results_arrive(inside, lab):
     with lab.client() as client:
         study = client.open_study("live", space=SPACE, metric="yield", sampler="random")
