@@ -19,6 +19,7 @@ from aifs_tune.trainers.load import LoadedNetwork
 from aifs_tune.trainers.models.detector import in_units
 from aifs_tune.trainers.models.mlp import COLUMN_SCALE
 from aifs_tune.trainers.network.layers import variables_of
+from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.network.series import present
 
@@ -32,8 +33,10 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     Raises
     ------
     RequestError
-        If tf2onnx is not installed.
+        If Keras does not use TensorFlow, or tf2onnx is not installed.
     """
+    if is_jax():
+        raise RequestError("KERAS_BACKEND: 'jax' is in use; allowed for ONNX files: tensorflow")
     try:
         import tf2onnx
     except ImportError as error:
