@@ -25,11 +25,10 @@ tests-of-parts: programs
 tests-of-servers: programs
 	$(BIN)/python -m pytest -m "server and not soak"
 
-# What depends on the backend of Keras, once more on JAX.
-ON_JAX := tests/trainers/test_backends.py tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
+# What depends on the backend of Keras, once more on JAX; all of it takes longer (make soak).
+JAX_PYTEST := KERAS_BACKEND=jax $(BIN)/python -m pytest
 tests-on-jax: $(VENV)/.installed-dev
-	KERAS_BACKEND=jax $(BIN)/python -m pytest $(ON_JAX)
-	KERAS_BACKEND=jax $(BIN)/python -m pytest tests/trainers/test_own_model.py -k "TestSequential or TestFunctional or TestSubclassed"
+	$(JAX_PYTEST) tests/trainers/test_backends.py tests/trainers/test_fused.py
 
 # chromium for the tests of the service's pages, jq for that of a shell script; they are skipped without
 programs:
@@ -59,6 +58,9 @@ docs: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows $(VENV)/.installed-validator programs
 	$(BIN)/python -m pytest -s -m soak
+	$(JAX_PYTEST) -m "" tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
+	$(JAX_PYTEST) tests/trainers/test_trainer_contract.py tests/trainers/test_transfer.py -k "Test"
+	$(JAX_PYTEST) tests/trainers/test_own_model.py -k "TestSequential or TestFunctional or TestSubclassed"
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)

@@ -132,7 +132,7 @@ OTHERS: dict[str, Callable[[], NetTrainer]] = {
 }
 
 
-@pytest.mark.parametrize("name", OTHERS)
+@pytest.mark.parametrize("name", ["keras", *(pytest.param(name, marks=pytest.mark.soak) for name in ("mlp", "rnn"))])
 def test_other_networks_measure_together_what_they_do_alone(name: str) -> None:
     trainer = OTHERS[name]()
     params = trainer.given_params
@@ -144,6 +144,7 @@ def test_other_networks_measure_together_what_they_do_alone(name: str) -> None:
         assert_close(curve, [trainer.epoch() for _ in range(3)])
 
 
+@pytest.mark.soak
 def test_trials_of_several_shapes_are_several_programs(pair: FusedTrainer) -> None:
     members = [pair.trial_trainer(), pair.trial_trainer()]
     wide = MOVING | {"filters": 5}
