@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import keras
@@ -14,11 +15,14 @@ def fuse_pooling(model: Any) -> int:
 
     See :func:`conv_block`.
     """
-    if not _is_rewritable(model):
-        return 0
+    return _with_pooling(model, _fused) if _is_rewritable(model) else 0
+
+
+def _with_pooling(model: Any, made: Callable[[Any], Any]) -> int:
+    """Replace each convolution and its pooling by what is ``made`` of the convolution; return how many there are."""
     pairs = [(layer, after) for layer in model.layers if _is_plain(layer) and (after := _only_pooling(model, layer))]
     for layer, pooling in pairs:
-        object.__setattr__(layer, "call", _fused(layer))
+        object.__setattr__(layer, "call", made(layer))
         object.__setattr__(pooling, "call", lambda inputs: inputs)
     return len(pairs)
 
@@ -37,13 +41,7 @@ def stack_convolutions(model: Any) -> int:
     Where several models are one program, theirs are then one batched product; the program would otherwise have grouped
     convolutions, which are slow on a GPU.
     """
-    if not getattr(model, "outputs", None):
-        return 0
-    pairs = [(layer, after) for layer in model.layers if _is_plain(layer) and (after := _only_pooling(model, layer))]
-    for layer, pooling in pairs:
-        object.__setattr__(layer, "call", _of_patches(layer))
-        object.__setattr__(pooling, "call", lambda inputs: inputs)
-    return len(pairs)
+    return _with_pooling(model, _of_patches) if getattr(model, "outputs", None) else 0
 
 
 def _of_patches(layer: Any) -> Any:

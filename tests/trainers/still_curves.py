@@ -9,9 +9,11 @@ from collections.abc import Callable
 from small_images import SMALL_NET, STILL, blobs
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
 from small_tables import clouds, planes
+from test_cnn_values import frames
 
 from aifs_tune.trainers.models.cnn import CnnTrainer
 from aifs_tune.trainers.models.cnn1d import Cnn1dTrainer
+from aifs_tune.trainers.models.cnn_values import CnnValuesTrainer
 from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.residual import ResidualCnnTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
@@ -27,6 +29,7 @@ TRAINERS: dict[str, Callable[[], NetTrainer]] = {
     "cnn, adamw": lambda: CnnTrainer(blobs(), _CNN | {"optimizer": "adamw"}, seed=5, precision="float32"),
     "cnn, sgd": lambda: CnnTrainer(blobs(), _CNN | {"optimizer": "sgd"}, seed=5, precision="float32"),
     "residual_cnn": lambda: ResidualCnnTrainer(blobs(), _BLOCKS, seed=5, precision="float32"),
+    "cnn_values": lambda: CnnValuesTrainer(frames(), SMALL_NET | STILL, seed=5, precision="float32"),
     "mlp, classes": lambda: MlpTrainer(
         clouds(), _MLP | {"focal_gamma": 1.0, "label_smoothing": 0.1}, seed=5, precision="float32"
     ),

@@ -35,6 +35,14 @@ def test_curves_are_those_of_tensorflow() -> None:
             assert mine == pytest.approx(theirs, rel=1e-3, abs=1e-4), name
 
 
+def test_threads_and_the_share_of_a_gpu_are_told_to_jax(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("NPROC", "XLA_PYTHON_CLIENT_MEM_FRACTION"):
+        monkeypatch.setenv(name, "")
+    CnnTrainer(blobs(), SMALL_NET, threads=3, devices=0.25)
+    assert os.environ["NPROC"] == "3"
+    assert os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] == "0.250"
+
+
 def test_what_jax_does_not_do_is_refused() -> None:
     images = blobs()
     trainer = CnnTrainer(images, SMALL_NET)

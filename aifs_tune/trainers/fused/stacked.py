@@ -73,21 +73,11 @@ class Stack:
             for (new, state), (loss, score), predicted in zip(split, means, found, strict=True)
         ][: len(members)]
 
-    def _train_all(
-        self,
-        arrays: Any,
-        slots: Any,
-        plan: Any,
-        sums: Any,
-        first: Any,
-        last: Any,
-        n: Any,
-        examples: Examples,
-        *,
-        used: frozenset[str],
-    ) -> Any:
-        def one(arrays: Any, slots: Any, plan: Any, sums: Any) -> Any:
-            return self._step.train(arrays, slots, plan, sums, first, last, n, examples, used=used)
+    def _train_all(self, arrays: Any, slots: Any, plan: Any, sums: Any, *common: Any, used: frozenset[str]) -> Any:
+        """:meth:`StatelessStep.train` of all members; the ``common`` arguments are those after ``sums``."""
+
+        def one(*own: Any) -> Any:
+            return self._step.train(*own, *common, used=used)
 
         return jax.vmap(one)(arrays, slots, plan, sums)
 

@@ -63,9 +63,9 @@ _BFLOAT16_CAPABILITY = (8, 0)
 
 
 def configure(threads: int | None, share: float = 1.0) -> None:
-    """Limit TensorFlow to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory.
+    """Limit TensorFlow or JAX to ``threads`` CPU threads and, with a ``share`` below 1, to that part of a GPU's memory.
 
-    Without a limit, the allocated GPU memory grows as it is needed. TensorFlow accepts these settings only before its
+    Without a limit, the allocated GPU memory grows as it is needed. Both accept these settings only before their
     first operation in a process; later calls change nothing. If nvidia-smi does not report the memory of a GPU, no
     limit is set.
 
@@ -79,6 +79,7 @@ def configure(threads: int | None, share: float = 1.0) -> None:
     if threads is not None and threads < 1:
         raise RequestError(f"threads: {threads} is not allowed; allowed: a whole number from 1, or none")
     if backend == "jax":
+        _configure_jax(threads, share)
         return
     try:
         if threads is not None:
@@ -88,6 +89,14 @@ def configure(threads: int | None, share: float = 1.0) -> None:
             _let_grow(gpu, memory.gpu_mb() if share < 1 else None, share)
     except RuntimeError:
         return
+
+
+def _configure_jax(threads: int | None, share: float) -> None:
+    """The same for JAX, which reads these variables at its first operation."""
+    if threads is not None:
+        os.environ["NPROC"] = str(threads)  # the size of XLA's pool of threads
+    if share < 1:
+        os.environ["XLA_PYTHON_CLIENT_MEM_FRACTION"] = f"{share:.3f}"
 
 
 def _let_grow(gpu: Any, total_mb: float | None, share: float) -> None:
