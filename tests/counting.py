@@ -62,7 +62,9 @@ class AdaptingTrainer(CountingTrainer):
         return {"score": self.value}
 
 
-def counting(tmp_path: Path, artifacts: Path | str | None = None) -> Runner:
+def counting(
+    tmp_path: Path, artifacts: Path | str | None = None, trainer: type[CountingTrainer] = CountingTrainer
+) -> Runner:
     """Runs trials of three epochs and keeps a checkpoint after each."""
     spec = parse_sweep(
         {
@@ -75,7 +77,7 @@ def counting(tmp_path: Path, artifacts: Path | str | None = None) -> Runner:
     )
     CountingTrainer.made = 0
     context = TrialContext(spec, None, artifacts or tmp_path / "artifacts", tmp_path)
-    return Runner(context, lambda params, seed: CountingTrainer())
+    return Runner(context, lambda params, seed: trainer())
 
 
 def adapting_runner(tmp_path: Path, epochs: int = 4, **sections: Any) -> Runner:

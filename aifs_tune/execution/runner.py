@@ -41,6 +41,7 @@ from aifs_tune.execution.trial_log import TrialLog, formatted
 from aifs_tune.study.trial import Checkpoint
 from aifs_tune.trainers.protocol import (
     Adaptable,
+    BeginsEpochs,
     Evaluating,
     NeedsRestart,
     Numbered,
@@ -103,6 +104,7 @@ class Runner:
         self._trainer: Trainer | None = None
         self._problem: _Failure | None = None
         self._unused: str | None = None
+        self._next_began: float | None = None
         self._trained_with: Mapping[str, Scalar] | None = None
         self._timings: dict[str, float] = {}
         self.worker = f"{socket.gethostname()}:{os.getpid()}"
@@ -160,7 +162,7 @@ class Runner:
         self._stored_results: list[EpochResult] = []
         self._saved_at = time.monotonic()
         self._n_begun += 1
-        self._problem = self._unused = None
+        self._problem = self._unused = self._next_began = None
         self._kept_epoch = 0
         split, self._own_params = split_of(self._context.spec.cross_validation, params)
         self._last_epoch = self._context.spec.refit_epoch(params) or self._context.spec.search.epochs
@@ -284,10 +286,22 @@ class Runner:
         reasons = [reason for reason in (step.reason, self._unused if step.ended else None) if reason]
         return replace(step, timings=timings, reason="; ".join(reasons) or None)
 
+    def begin_next(self) -> bool:
+        """Let the next epoch begin before it is asked for; return whether the trainer can do that.
+
+        Only after a result that does not end the trial. Until the next result the trial has no checkpoint of its own.
+        """
+        trainer: object = self._trainer
+        if self._stored_results or self._problem or self._lost or not isinstance(trainer, BeginsEpochs):
+            return False
+        self._next_began = time.perf_counter()
+        trainer.begin_epoch()
+        return True
+
     def _step(self) -> EpochResult:
         if self._stored_results:
             return self._stored_results.pop(0)
-        started = time.perf_counter()
+        started, self._next_began = self._next_began or time.perf_counter(), None
         if self._problem is not None:
             return self._failed(self._problem, started)
         assert self._trainer is not None

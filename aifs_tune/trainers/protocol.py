@@ -124,6 +124,15 @@ class Stoppable(Protocol):
 
 
 @runtime_checkable
+class BeginsEpochs(Protocol):
+    """Trainer elsewhere that can train while its caller does something else."""
+
+    def begin_epoch(self) -> None:
+        """Begin the next epoch; the next call of ``epoch`` waits for it. A ``reset`` discards it."""
+        ...
+
+
+@runtime_checkable
 class Numbered(Protocol):
     """Trainer whose user's code may ask for the number of its trial."""
 

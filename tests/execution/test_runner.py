@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
+from concurrent.futures import Future, ThreadPoolExecutor, wait
+
 import pytest
-from counting import CountingTrainer, adapting_runner, scores, steps
+from counting import CountingTrainer, adapting_runner, counting, scores, steps
 
 
 def test_trials_run_one_after_another_on_one_trainer(runner):
@@ -45,6 +48,53 @@ def test_what_the_time_went_into_adds_up(runner):
     assert set(first[1].timings) == {"train", "keep"}
     assert set(steps(runner, 1)[0].timings) == {"switch", "train", "keep"}
     assert all(seconds >= 0 for step in first for seconds in step.timings.values())
+
+
+BACKGROUND = ThreadPoolExecutor(1)
+
+
+class BeginningTrainer(CountingTrainer):
+    """Counts in another thread."""
+
+    begun: Future[dict[str, float]] | None = None
+
+    def begin_epoch(self):
+        self.begun = BACKGROUND.submit(super().epoch)
+
+    def reset(self, params, *, seed):
+        if self.begun is not None:
+            wait([self.begun])
+        self.begun = None
+        super().reset(params, seed=seed)
+
+    def epoch(self):
+        begun, self.begun = self.begun, None
+        return super().epoch() if begun is None else begun.result()
+
+
+def test_the_next_epoch_begins_before_it_is_asked_for(tmp_path):
+    runner = counting(tmp_path, trainer=BeginningTrainer)
+    runner.start(0, {"start": 0.0}, 1)
+    first = runner.next_result()
+    assert runner.begin_next()
+    time.sleep(0.05)
+    second = runner.next_result()
+    assert [step.metrics["score"] for step in (first, second)] == [1.0, 2.0]
+    assert second.seconds >= 0.05, "an epoch takes as long as it has been running"
+    assert runner.begin_next()
+    assert [step.metrics["score"] for step in steps(runner, 1, start=5.0)] == [6.0, 7.0, 8.0], "it is discarded"
+
+
+def test_an_epoch_that_begins_early_may_fail(tmp_path):
+    runner = counting(tmp_path, trainer=BeginningTrainer)
+    runner.start(0, {"start": 0.0, "fails_at": 2}, 1)
+    runner.next_result()
+    assert runner.begin_next()
+    assert runner.next_result().reason.startswith("RuntimeError: it broke badly")
+    other = counting(tmp_path)
+    other.start(1, {"start": 0.0}, 1)
+    other.next_result()
+    assert not other.begin_next(), "most trainers train when they are asked to"
 
 
 REPLAY = [{"epoch": 1, "params": {"stride": 2.0}}, {"epoch": 3, "params": {"stride": 10.0}}]

@@ -58,6 +58,8 @@ def test_a_population_measures_what_its_members_do_alone(survey, url):
     table = result.trials
     assert any("1 group(s) of 3 fused trials, each in one program" in line for line in said.lines)
     assert set(table["state"]) == {"complete", "pruned"}
+    reasons = [trial.reason or "" for trial in result.study.all_trials() if trial.state == "pruned"]
+    assert all(reason.endswith("; 1 more had begun and was discarded") for reason in reasons), reasons
     assert table["worker"].nunique() == 3
     assert [len(result.study.curve(t)) for t in table["trial"]] == list(table["epochs"])
     assert len(list((result.study.artifacts / f"trial-{result.best.number:06d}" / "weights").iterdir())) == 2

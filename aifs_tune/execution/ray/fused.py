@@ -233,6 +233,7 @@ class RemoteFusedMember:
     def __init__(self, fused_actors: tuple[Any, ...]) -> None:
         self.is_finished = False
         self.timings: Mapping[str, float] = {}
+        self._begun: Any = None
         me = ray.get_runtime_context().current_actor
         until = time.monotonic() + _FIND_SLOT_S
         while True:
@@ -249,12 +250,22 @@ class RemoteFusedMember:
             time.sleep(0.1)
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
-        """As in a fused member."""
+        """As in a fused member, once the epoch that has begun is over."""
+        begun, self._begun = self._begun, None
+        if begun is not None:
+            ray.wait([begun])
         self._call("reset", dict(params), seed=seed)
+
+    def begin_epoch(self) -> None:
+        """Begin the next epoch; see :class:`aifs_tune.trainers.protocol.BeginsEpochs`."""
+        self._begun = self._actor.call.remote(self._slot_id, "epoch")
 
     def epoch(self) -> dict[str, float]:
         """As in a fused member."""
-        metrics: dict[str, float] = self._call("epoch")
+        if self._begun is None:
+            self.begin_epoch()
+        begun, self._begun = self._begun, None
+        metrics: dict[str, float] = self._answer(begun)
         return metrics
 
     def save(self, folder: Path) -> None:

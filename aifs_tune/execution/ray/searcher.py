@@ -170,7 +170,7 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
         if result["ended"] == "complete":
             final, weights = result["final"] and json.loads(result["final"]), _hashes(result["weights"])
             return self._study.tell(number, final, reason=result["reason"], weights=weights, notes=notes)
-        reason = f"stopped early at epoch {result['epoch']}"
+        reason = f"stopped early at epoch {result['epoch']}{_discarded(result['n_beyond'])}"
         return self._study.tell(number, state="pruned", reason=reason, notes=notes)
 
     def fail(self, trial_id: str, reason: str, *, out_of_memory: bool = False) -> None:
@@ -216,6 +216,11 @@ class StudySearcher(NoExperimentState, Searcher):  # type: ignore[misc]
 
     def save_to_dir(self, checkpoint_dir: str, session_str: str = "default") -> None:
         """Write nothing."""
+
+
+def _discarded(n_beyond: int) -> str:
+    """What to add of epochs that began before the worker knew that the trial is stopped."""
+    return f"; {n_beyond} more had begun and {'was' if n_beyond == 1 else 'were'} discarded" if n_beyond else ""
 
 
 def _hashes(told: str | None) -> Hashes | None:

@@ -81,7 +81,7 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
 
     def train_buffered(self, *_limits: object) -> list[dict[str, Any]]:
         """One epoch, or as many short ones as take no longer than a message to the driver, but none beyond an epoch
-        after which the trial may be paused.
+        after which the trial may be paused. ``n_beyond`` of a result are the later epochs that have begun.
 
         Tune's own limits are left out of it: version 2.60 hands them over in the wrong order.
         """
@@ -91,7 +91,16 @@ class TrialTrainable(tune.Trainable):  # type: ignore[misc]
             if self._pauses_every and results[-1]["epoch"] % self._pauses_every == 0:
                 break
             results.append(self.train())
+        n_beyond = self._begin_next(results[-1])
+        for result in reversed(results):
+            result["n_beyond"] = n_beyond
+            n_beyond += 1
         return results
+
+    def _begin_next(self, result: Mapping[str, Any]) -> int:
+        """Let the next epoch begin while the driver decides; return how many have begun."""
+        is_pause = self._pauses_every and result["epoch"] % self._pauses_every == 0
+        return 0 if result["done"] or is_pause else int(self._runner.begin_next())
 
     def save(self, checkpoint_dir: str | None = None) -> NoTuneCheckpoint:
         """Write a checkpoint before the trial is paused."""

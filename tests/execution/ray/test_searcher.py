@@ -1,4 +1,4 @@
-"""What becomes of a trial that ran out of memory."""
+"""What becomes of a trial that ran out of memory or is stopped."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ def searcher(url, space):
 
 def result(**entries: Any) -> dict[str, Any]:
     told = {"epoch": 1, "metrics": "{}", "seconds": 1.0, "worker": "here:1", "timings": "{}", "memory_usage": None}
-    told |= {"notes": "{}", "error": None}
+    told |= {"notes": "{}", "error": None, "n_beyond": 0}
     return {
         **told,
         "checkpoint": None,
@@ -101,3 +101,15 @@ def test_other_failures_stand(searcher):
     searcher.on_trial_complete("a", result(reason="it broke", out_of_memory=False))
     searcher.fail("b", "the worker process died")
     assert [state(searcher, n) for n in (0, 1)] == ["failed", "failed"]
+
+
+@pytest.mark.parametrize(
+    ("n_beyond", "told"),
+    [(0, ""), (1, "; 1 more had begun and was discarded"), (3, "; 3 more had begun and were discarded")],
+)
+def test_epochs_beyond_a_stop_are_discarded_and_counted(searcher, n_beyond, told):
+    searcher.suggest("a")
+    measured = result(metrics=json.dumps({"score": 0.5}), ended=None, out_of_memory=False, reason=None)
+    searcher.on_trial_complete("a", measured | {"n_beyond": n_beyond})
+    trial = searcher._study.trial(0)
+    assert (trial.state, trial.epochs, trial.reason) == ("pruned", 1, f"stopped early at epoch 1{told}")
