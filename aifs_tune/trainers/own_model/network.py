@@ -24,6 +24,7 @@ from aifs_tune.trainers.keras_warm import (
     variables_of,
     with_variable,
 )
+from aifs_tune.trainers.network.devices import Devices
 from aifs_tune.trainers.network.images import ImageNetwork, to_unit_scale
 from aifs_tune.trainers.network.ops import held
 from aifs_tune.trainers.network.params import Loss, Optimizer, Precision
@@ -94,14 +95,21 @@ class BuiltModel:
 
 
 def build_model(
-    recipe: ModelRecipe, given: Mapping[str, Any], inputs: tuple[int, ...], n_outputs: int, *, seed: int, precision: str
+    recipe: ModelRecipe,
+    given: Mapping[str, Any],
+    inputs: tuple[int, ...],
+    n_outputs: int,
+    *,
+    seed: int,
+    precision: Precision,
+    devices: Devices | None = None,
 ) -> BuiltModel:
-    """Build the model of a trial, with weights of this ``seed``.
+    """Build the model of a trial on its ``devices``, by default one, with weights of this ``seed``.
 
     Raises
     ------
     TrainerError
-        If the function returns no model.
+        If the function returns no model, or a compiled one for several devices.
     """
 
     def make() -> Any:
@@ -112,13 +120,16 @@ def build_model(
             found(example)
         return found
 
-    policy = keras.config.dtype_policy()
+    policy, devices = keras.config.dtype_policy(), devices or Devices()
     keras.config.set_dtype_policy(precision)
     try:
         example = np.zeros((2, *inputs), np.float32)
-        model, text = built(make, given, lambda: (example,), seed=seed)
+        with devices.scope():
+            model, text = built(make, given, lambda: (example,), seed=seed)
     finally:
         keras.config.set_dtype_policy(policy)
+    if model.compiled and devices.n > 1:
+        raise TrainerError(f"gpu: {devices.n} is not allowed for a model that is compiled; allowed: up to 1")
     return BuiltModel(model, Start.of(model), hashlib.sha256(text.encode()).hexdigest()[:16])
 
 

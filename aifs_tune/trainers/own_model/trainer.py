@@ -13,6 +13,7 @@ from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune.errors import RequestError, TrainerError
 from aifs_tune.trainers.models.cnn_values import CnnValuesTrainer
 from aifs_tune.trainers.models.mlp import with_noise
+from aifs_tune.trainers.network.devices import Devices
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.images import ImageTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
@@ -29,8 +30,8 @@ if TYPE_CHECKING:
 class _Models:
     """Shapes of a recipe's models; keeps the one that was built last."""
 
-    def __init__(self, recipe: ModelRecipe, precision: Callable[[], Precision]) -> None:
-        self._recipe, self._precision = recipe, precision
+    def __init__(self, recipe: ModelRecipe, precision: Callable[[], Precision], devices: Callable[[], Devices]) -> None:
+        self._recipe, self._precision, self._devices = recipe, precision, devices
         self.seed = 0
         """Seed of the weights of the next model."""
         self._known: dict[str, str] = {}
@@ -58,7 +59,13 @@ class _Models:
         key = json.dumps([dict(params.model), self.seed], default=repr)
         if self._newest is None or self._newest[0] != key:
             made = build_model(
-                self._recipe, params.model, inputs, n_outputs, seed=self.seed, precision=self._precision()
+                self._recipe,
+                params.model,
+                inputs,
+                n_outputs,
+                seed=self.seed,
+                precision=self._precision(),
+                devices=self._devices(),
             )
             self._newest = key, made
         return self._newest[1]
@@ -81,11 +88,9 @@ class _OwnModel(NetTrainer):
     _models: _Models
     _recipe: ModelRecipe
 
-    def _take_model(self, recipe: ModelRecipe, devices: float) -> None:
-        if devices > 1:
-            raise RequestError(f"gpu: {devices:g} is not allowed for the trainer keras; allowed: up to 1")
+    def _take_model(self, recipe: ModelRecipe) -> None:
         self._recipe = recipe
-        self._models = _Models(recipe, lambda: self.precision)
+        self._models = _Models(recipe, lambda: self.precision, lambda: self._devices)
         self.params_type = recipe  # type: ignore[misc]
         self.shape_type = self._models  # type: ignore[misc]
 
@@ -155,7 +160,7 @@ class _OwnModel(NetTrainer):
 
     def _copied(self) -> Any:
         trainer = super()._copied()
-        trainer._take_model(self._recipe, 1)
+        trainer._take_model(self._recipe)
         trainer._task = replace(self._task, params_type=self._recipe, shape_type=trainer._models)
         return trainer
 
@@ -179,15 +184,15 @@ class _OwnModel(NetTrainer):
 class ImageModelTrainer(_OwnModel, ImageTrainer):
     """Trainer of a user's model that classifies images; ``model`` is its recipe."""
 
-    def __init__(self, images: Any, params: Any = None, *, model: ModelRecipe, devices: float = 1, **options: Any):
-        self._take_model(model, devices)
-        super().__init__(images, params, devices=devices, **options)
+    def __init__(self, images: Any, params: Any = None, *, model: ModelRecipe, **options: Any):
+        self._take_model(model)
+        super().__init__(images, params, **options)
 
 
 class _OwnModelOfExamples(_OwnModel, ExamplesTrainer):
-    def __init__(self, examples: Any, params: Any = None, *, model: ModelRecipe, devices: float = 1, **options: Any):
-        self._take_model(model, devices)
-        super().__init__(examples, params, devices=devices, **options)
+    def __init__(self, examples: Any, params: Any = None, *, model: ModelRecipe, **options: Any):
+        self._take_model(model)
+        super().__init__(examples, params, **options)
 
 
 class TableModelTrainer(_OwnModelOfExamples):
