@@ -2,8 +2,9 @@
 
     python benchmarks/worker_memory.py --trials 500
 
-One process runs trials of six shapes, one epoch each, the way a sweep's worker does. Beside it, in another
-process, a new Keras model is built and fitted for each trial, with clear_session() and gc.collect().
+One process runs trials of six shapes, one epoch each, the way a sweep's worker does; another one trials of a user's
+own Keras model with four architectures. Beside them, in a third process, that Keras model is built anew and fitted for
+each trial, with clear_session() and gc.collect().
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import time
 from pathlib import Path
 
 SHAPES = [{"filters": f, "dense_units": d} for f in (8, 16, 32) for d in (64, 128)]
+WAYS = ("warm", "own_model", "fresh")
 N_IMAGES, SIZE, N_CLASSES = 96, 64, 3
 
 
@@ -41,24 +43,53 @@ def image_set():
     return ImageSet(images, labels, ("a", "b", "c"), *parts, "random")
 
 
+def build(input_shape=(SIZE, SIZE, 3), n_outputs=N_CLASSES, filters=8, dense_units=64, dropout=0.1):
+    """A user's model."""
+    import keras
+
+    layers = keras.layers
+    return keras.Sequential(
+        [
+            layers.Input(input_shape),
+            *(layers.Conv2D(filters, 3, activation="relu"), layers.MaxPooling2D(2)),
+            *(layers.Conv2D(2 * filters, 3, activation="relu"), layers.MaxPooling2D(2)),
+            *(layers.Flatten(), layers.Dense(dense_units, activation="relu"), layers.Dropout(dropout)),
+            layers.Dense(n_outputs, activation="softmax"),
+        ]
+    )
+
+
 def warm(trials: int, shown: list[int]) -> dict:
-    """Ours."""
+    """Ours, with its own network."""
     from aifs_tune.trainers.models.cnn import CnnTrainer
 
-    trainer = CnnTrainer(image_set(), SHAPES[0], threads=1)
+    return trained(CnnTrainer(image_set(), SHAPES[0], threads=1), SHAPES, trials, shown)
+
+
+def own_model(trials: int, shown: list[int]) -> dict:
+    """Ours, with the user's model."""
+    from aifs_tune.trainers.own_model.recipe import ModelRecipe
+    from aifs_tune.trainers.own_model.trainer import ImageModelTrainer
+
+    recipe = ModelRecipe("lab:build", build, "images")
+    return trained(ImageModelTrainer(image_set(), SHAPES[0], model=recipe, threads=1), SHAPES[:4], trials, shown)
+
+
+def trained(trainer, shapes: list[dict], trials: int, shown: list[int]) -> dict:
+    """What trials of these shapes, in turns, cost a worker."""
     memory, switches = {}, []
     for number in range(trials):
-        params = {**SHAPES[number % len(SHAPES)], "learning_rate": 1e-4 * (1 + number % 7), "dropout": 0.1}
+        params = {**shapes[number % len(shapes)], "learning_rate": 1e-4 * (1 + number % 7), "dropout": 0.1}
         started = time.perf_counter()
         trainer.reset(params, seed=number)
-        if number >= len(SHAPES):
+        if number >= len(shapes):
             switches.append(1e3 * (time.perf_counter() - started))
         trainer.epoch()
         if number + 1 in shown:
             memory[number + 1] = round(resident_mb())
     traces = trainer.n_traces
     ms = {"median": round(statistics.median(switches), 1), "worst": round(max(switches), 1)}
-    return {"resident_mb": memory, "switch_ms": ms, "traces": traces, "shapes": len(SHAPES)}
+    return {"resident_mb": memory, "switch_ms": ms, "traces": traces, "shapes": len(shapes)}
 
 
 def fresh(trials: int) -> dict:
@@ -69,17 +100,7 @@ def fresh(trials: int) -> dict:
     scaled = (images.images / 255).astype("float32")
     memory = {}
     for number in range(trials):
-        shape = SHAPES[number % len(SHAPES)]
-        layers = keras.layers
-        model = keras.Sequential(
-            [
-                layers.Input((SIZE, SIZE, 3)),
-                *(layers.Conv2D(shape["filters"], 3, activation="relu"), layers.MaxPooling2D(2)),
-                *(layers.Conv2D(2 * shape["filters"], 3, activation="relu"), layers.MaxPooling2D(2)),
-                *(layers.Flatten(), layers.Dense(shape["dense_units"], activation="relu"), layers.Dropout(0.1)),
-                layers.Dense(N_CLASSES, activation="softmax"),
-            ]
-        )
+        model = build(**SHAPES[number % len(SHAPES)])
         model.compile(optimizer="adam", loss="sparse_categorical_crossentropy")
         model.fit(scaled, images.labels, batch_size=32, verbose=0)
         del model
@@ -95,15 +116,17 @@ def main() -> None:
     cli.add_argument("--trials", type=int, default=500)
     cli.add_argument("--fresh-trials", type=int, default=24)
     cli.add_argument("--json", action="store_true")
-    cli.add_argument("--way", choices=("warm", "fresh"), help=argparse.SUPPRESS)
+    cli.add_argument("--way", choices=WAYS, help=argparse.SUPPRESS)
     args = cli.parse_args()
     if args.way:
         shown = sorted({1, 100, args.trials})
-        print(json.dumps(warm(args.trials, shown) if args.way == "warm" else fresh(args.fresh_trials)))
+        ways = {"warm": warm, "own_model": own_model}
+        answer = ways[args.way](args.trials, shown) if args.way in ways else fresh(args.fresh_trials)
+        print(json.dumps(answer))
         return
     answer = {}
     env = {**os.environ, "TF_CPP_MIN_LOG_LEVEL": "3", "KERAS_BACKEND": "tensorflow"}
-    for way in ("warm", "fresh"):
+    for way in WAYS:
         counts = [f"--trials={args.trials}", f"--fresh-trials={args.fresh_trials}"]
         command = [sys.executable, __file__, "--way", way, *counts]
         done = subprocess.run(command, capture_output=True, text=True, check=False, env=env)
@@ -113,11 +136,13 @@ def main() -> None:
     if args.json:
         print(json.dumps(answer))
         return
-    mine, theirs = answer["warm"], answer["fresh"]
-    told = ", ".join(f"{mb} MB after {n}" for n, mb in mine["resident_mb"].items())
-    print(f"warm worker, {mine['shapes']} shapes: {told} trials; {mine['traces']} traces")
-    ms = mine["switch_ms"]
-    print(f"switch: median {ms['median']} ms, worst {ms['worst']} ms (goal 50: {_met(ms['median'] < 50)})")
+    for way, network in (("warm", "cnn"), ("own_model", "a user's model")):
+        mine = answer[way]
+        told = ", ".join(f"{mb} MB after {n}" for n, mb in mine["resident_mb"].items())
+        print(f"warm worker, {network}, {mine['shapes']} shapes: {told} trials; {mine['traces']} traces")
+        ms = mine["switch_ms"]
+        print(f"switch: median {ms['median']} ms, worst {ms['worst']} ms (goal 50: {_met(ms['median'] < 50)})")
+    theirs = answer["fresh"]
     told = ", ".join(f"{mb} MB after {n}" for n, mb in theirs["resident_mb"].items())
     print(f"a new Keras model for each trial: {told} trials, {theirs['mb_per_trial']} MB a trial")
 
