@@ -50,11 +50,12 @@ class ExampleSet:
         Input arrays; the first axis of each counts the n examples.
     y_true : array
         Class of each example, int32 of shape (n,), an index into ``classes``; or its target values, float32 of shape
-        (n, targets), scaled as ``targets`` says.
+        (n, targets), scaled as ``targets`` says, NaN where one is missing; or of a table both, float32 of shape
+        (n, 1 + targets), the class first.
     classes : tuple of str
-        Names of the classes; empty where numbers are predicted.
+        Names of the classes; empty where numbers alone are predicted.
     targets : tuple of Target
-        Name, unit and scale of each number to predict; empty where classes are predicted.
+        Name, unit and scale of each number to predict; empty where classes alone are predicted.
     train, val, test : array of int32
         Indices of the examples in each subset. They are disjoint; ``test`` may be empty.
     fingerprint : str
@@ -85,6 +86,16 @@ class ExampleSet:
     fingerprint: str
     facts: Mapping[str, Any] = field(default_factory=dict)
     signal: Signal | None = None
+
+    @property
+    def labels(self) -> NDArray[np.int32]:
+        """Class of each example, shape (n,), where classes are predicted."""
+        return self.y_true if self.y_true.ndim == 1 else self.y_true[:, 0].astype(np.int32)
+
+    @property
+    def numbers(self) -> NDArray[np.float32]:
+        """Scaled target values, shape (n, targets), where numbers are predicted."""
+        return self.y_true[:, 1:] if self.classes else self.y_true
 
 
 @dataclass(frozen=True)

@@ -110,9 +110,10 @@ class BoostingTrainer:
         best = default_goal(examples)
         self._goal = ExamplesGoal(examples, metric or best[0], mode or best[1], patience, class_weights)
         self._threads, self._keep = threads, keep
-        if not examples.classes and len(examples.targets) != 1:
-            names = ", ".join(target.name for target in examples.targets)
-            raise RequestError(f"target: {names} are {len(examples.targets)} numbers; allowed for boosting: one number")
+        if examples.targets and bool(examples.classes) + len(examples.targets) > 1:
+            names, beside = ", ".join(target.name for target in examples.targets), " beside classes"
+            found = f"{names} are {len(examples.targets)} numbers{beside if examples.classes else ''}"
+            raise RequestError(f"target: {found}; allowed for boosting: classes, or one number")
         self.reset(params or {}, seed=seed)
 
     @property

@@ -1,7 +1,7 @@
 """Export of trained networks as a Keras file of standard layers and as ONNX.
 
-Both take examples that are prepared like the training examples, and return probabilities, or numbers in the units of
-their targets, or the detections of tiles, computed in float32.
+Both take examples that are prepared like the training examples, and return probabilities, numbers in the units of their
+targets, or first the ones and then the others, or the detections of tiles, computed in float32.
 """
 
 from __future__ import annotations
@@ -41,17 +41,14 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
         import tf2onnx
     except ImportError as error:
         raise RequestError(f"ONNX needs tf2onnx ({error}); pip install 'aifs-tune[export]'") from error
-    network, targets = loaded.network, loaded.targets
+    network = loaded.network
 
     def predict(*inputs: Any) -> Any:
         prepared = network.preprocess(inputs[0] if loaded.is_of_images else inputs)
         y_pred = network.activation(network.outputs(prepared, lambda values: values, is_training=False))
         if loaded.trainer == "detector":
-            return tf.identity(in_units(y_pred, targets), "detections")
-        if not targets:
-            return tf.identity(tf.exp(y_pred), "probabilities")
-        scales, centres = ([getattr(one, name) for one in targets] for name in ("scale", "centre"))
-        return tf.identity(y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32), "values")
+            return tf.identity(in_units(y_pred, loaded.targets), "detections")
+        return [tf.identity(tensor, name) for name, tensor in loaded.named(y_pred).items()]
 
     signature = [tf.TensorSpec((None, *shape), kind, name) for name, shape, kind in inputs_of(loaded)]
     traced = tf.function(predict, input_signature=signature, autograph=False)
@@ -155,10 +152,14 @@ def _model(loaded: LoadedNetwork) -> Any:
 
 
 def _activated(loaded: LoadedNetwork, outputs: Any) -> Any:
+    n_classes = len(loaded.classes)
     if not loaded.targets:
         return keras.layers.Softmax(name="probabilities")(outputs)
     scales, centres = ([getattr(one, name) for one in loaded.targets] for name in ("scale", "centre"))
-    return keras.layers.Rescaling(scales, offset=centres, name="in_units")(outputs)
+    in_units = keras.layers.Rescaling(scales, offset=centres, name="in_units")
+    if not loaded.classes:
+        return in_units(outputs)
+    return [keras.layers.Softmax(name="probabilities")(outputs[:, :n_classes]), in_units(outputs[:, n_classes:])]
 
 
 def _dropout(loaded: LoadedNetwork) -> float:

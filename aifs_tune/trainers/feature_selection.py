@@ -22,21 +22,24 @@ def ranked_columns(examples: ExampleSet) -> NDArray[np.intp]:
     """Columns of the one input, shape (columns,), the most predictive first.
 
     Ranked on the training part alone: for classes by the F statistic of an analysis of variance, for numbers by the
-    absolute correlation, the largest of several targets. Constant columns come last.
+    absolute correlation, the largest of several targets; for both by the better of a column's two ranks. Constant
+    columns come last.
     """
     from sklearn.feature_selection import f_classif, r_regression
 
-    inputs, y_true = examples.inputs[0][examples.train], examples.y_true[examples.train]
+    inputs, strengths = examples.inputs[0][examples.train], list[NDArray[np.float64]]()
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # constant columns
         with np.errstate(all="ignore"):
             if examples.classes:
-                strength = f_classif(inputs, y_true)[0]
-            else:
-                known = [~np.isnan(column) for column in y_true.T]
-                each = [r_regression(inputs[has], column[has]) for has, column in zip(known, y_true.T, strict=True)]
-                strength = np.max(np.abs(each), axis=0)
-    return np.argsort(-np.nan_to_num(strength, nan=-1.0), kind="stable")
+                strengths.append(f_classif(inputs, examples.labels[examples.train])[0])
+            if examples.targets:
+                columns = examples.numbers[examples.train].T
+                known = [~np.isnan(column) for column in columns]
+                each = [r_regression(inputs[has], column[has]) for has, column in zip(known, columns, strict=True)]
+                strengths.append(np.max(np.abs(each), axis=0))
+    orders = [np.argsort(-np.nan_to_num(strength, nan=-1.0), kind="stable") for strength in strengths]
+    return np.argsort(np.min([np.argsort(order) for order in orders], axis=0), kind="stable")
 
 
 def n_kept(share: float, n_columns: int) -> int:

@@ -67,7 +67,7 @@ class LoadedNetwork:
     shape
         Shape of the network.
     classes, targets
-        Classes or numbers that it predicts; the other of the two is empty.
+        Classes and numbers that it predicts; either may be empty.
     facts
         Content of ``weights.json``.
     make
@@ -101,8 +101,9 @@ class LoadedNetwork:
         Returns
         -------
         numpy.ndarray
-            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets); of a
-            detector those of :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), or both in
+            this order, shape (n, classes + targets); of a detector those of
+            :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
         """
         given = with_masks(inputs) if self.trainer == "detector" else inputs
         stored = tuple(resident(np.array(array)) for array in given)
@@ -111,6 +112,18 @@ class LoadedNetwork:
         if self.trainer == "detector":
             return detections_in_units(y_pred, self.targets)
         return in_target_units(y_pred, self.targets)
+
+    def named(self, y_pred: Any) -> dict[str, Any]:
+        """Tensors ``probabilities`` and ``values``, in the units of the targets, of those that it predicts.
+
+        ``y_pred``, shape (n, outputs), are outputs of the network after its activation.
+        """
+        if not self.targets:
+            return {"probabilities": tf.exp(y_pred)}
+        scales, centres = ([getattr(one, name) for one in self.targets] for name in ("scale", "centre"))
+        numbers = y_pred[:, len(self.classes) :] if self.classes else y_pred
+        values = {"values": numbers * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32)}
+        return {"probabilities": tf.exp(y_pred[:, : len(self.classes)])} | values if self.classes else values
 
     def attributions(
         self, inputs: Sequence[NDArray[Any]], references: NDArray[Any], of: NDArray[np.int64]
@@ -141,10 +154,7 @@ class LoadedNetwork:
             y_pred = network.activation(
                 network.outputs(line if len(inputs) == 1 else (line, *others), lambda values: values, is_training=False)
             )
-            if not self.targets:
-                return tf.exp(y_pred)
-            scales, centres = ([getattr(one, name) for one in self.targets] for name in ("scale", "centre"))
-            return y_pred * tf.constant(scales, tf.float32) + tf.constant(centres, tf.float32)
+            return tf.concat(list(self.named(y_pred).values()), axis=1)
 
         given, start = np.asarray(inputs[0], np.float32), np.asarray(references, np.float32)
         if len(inputs) == 1:

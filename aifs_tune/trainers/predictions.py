@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.data.examples import Target
+from aifs_tune.data.examples import ExampleSet, Target
 from aifs_tune.data.signal import Signal, rate_of
 from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.checkpoint import read_state, write_state
@@ -62,12 +62,23 @@ def value_metrics(targets: Iterable[str]) -> tuple[str, ...]:
     return ("loss", "mae", *(f"val_{name}" for name in (*VALUES, *of_targets)))
 
 
+def both_metrics(of_classes: Sequence[str], targets: Iterable[str]) -> tuple[str, ...]:
+    """Metrics that an epoch reports where classes and ``targets`` are predicted: ``of_classes``, then those of numbers.
+
+    ``loss`` is that of both, ``val_loss`` that of the classes alone, which does not depend on the weight of the other.
+    """
+    return (*of_classes, *(name for name in value_metrics(targets) if name not in ("loss", "mae", "val_loss")))
+
+
 def in_target_units(y_pred: NDArray[np.float32], targets: Sequence[Target]) -> NDArray[np.float32]:
-    """Probabilities from a network's log-probabilities, or its scaled numbers in the units of ``targets``."""
-    if not targets:
-        return np.asarray(np.exp(y_pred), np.float32)
+    """Probabilities from log-probabilities, and scaled numbers in the units of ``targets``.
+
+    ``y_pred`` has the shape (n, outputs): the classes, if there are any, then the targets.
+    """
+    n_classes = y_pred.shape[1] - len(targets)
     centres, scales = (np.array([getattr(target, name) for target in targets]) for name in ("centre", "scale"))
-    return np.asarray(y_pred * scales + centres, np.float32)
+    numbers = y_pred[:, n_classes:] * scales + centres
+    return np.concatenate([np.exp(y_pred[:, :n_classes]), numbers], axis=1, dtype=np.float32)
 
 
 @dataclass(frozen=True)
@@ -79,11 +90,13 @@ class Predictions:
     rows
         Numbers of the examples in the prepared data, shape (n,).
     y_true
-        Indices into ``classes``, shape (n,), or numbers in the units of the targets, shape (n, targets).
+        Indices into ``classes``, shape (n,), or numbers in the units of the targets, shape (n, targets), or both, the
+        index first, shape (n, 1 + targets).
     y_pred
-        Probabilities, shape (n, classes), or numbers in the units of the targets, shape (n, targets).
+        Probabilities, shape (n, classes), or numbers in the units of the targets, shape (n, targets), or both, the
+        probabilities first, shape (n, classes + targets).
     classes, targets
-        Names of the classes, or name and unit of each target; the other of the two is empty.
+        Names of the classes, and name and unit of each target; either may be empty.
     """
 
     rows: NDArray[np.int32]
@@ -91,6 +104,30 @@ class Predictions:
     y_pred: NDArray[np.float32]
     classes: tuple[str, ...]
     targets: tuple[Mapping[str, Any], ...]
+
+    @classmethod
+    def of(cls, examples: ExampleSet, rows: NDArray[np.int32], y_pred: NDArray[np.float32]) -> Predictions:
+        """Targets of the examples ``rows``, in their units, with ``y_pred``, which is in these units already."""
+        described = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
+        if not examples.targets:
+            return cls(rows, examples.y_true[rows], y_pred, examples.classes, described)
+        centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+        y_true = (examples.numbers[rows] * scales + centres).astype(np.float32)
+        if examples.classes:
+            y_true = np.concatenate([examples.labels[rows][:, None], y_true], axis=1, dtype=np.float32)
+        return cls(rows, y_true, y_pred, examples.classes, described)
+
+    @property
+    def of_classes(self) -> tuple[NDArray[np.int32], NDArray[np.float32]]:
+        """Indices into ``classes``, shape (n,), and probabilities, shape (n, classes)."""
+        labels = self.y_true[:, 0] if self.targets else self.y_true
+        return labels.astype(np.int32), self.y_pred[:, : len(self.classes)]
+
+    @property
+    def of_targets(self) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+        """True and predicted numbers in the units of the targets, shape (n, targets) each."""
+        y_true = self.y_true[:, 1:] if self.classes else self.y_true
+        return y_true, self.y_pred[:, len(self.classes) :]
 
 
 def write_predictions(folder: Path, predictions: Predictions) -> Path:

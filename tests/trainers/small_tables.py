@@ -24,6 +24,17 @@ def planes(*, n: int = 120, columns: int = 6, n_targets: int = 2, seed: int = 0)
     return _divided(inputs, y_true, (), tuple(Target(f"t{i}", "K", 10.0 * i, 2.0 + i) for i in range(n_targets)))
 
 
+def clouds_and_planes(*, n: int = 120, gaps: float = 0.0) -> ExampleSet:
+    """The classes of clouds, and beside each the numbers of planes; a share ``gaps`` of the numbers is missing."""
+    of_classes, targets = clouds(n=n, apart=5.0), planes(n=n).targets
+    inputs, random = of_classes.inputs[0], np.random.default_rng(3)
+    numbers = (inputs - inputs.mean(axis=0)) @ random.normal(size=(6, 2))
+    numbers /= numbers.std(axis=0)
+    numbers[random.random(numbers.shape) < gaps] = np.nan
+    y_true = np.concatenate([of_classes.y_true[:, None], numbers], axis=1, dtype=np.float32)
+    return _divided(inputs, y_true, of_classes.classes, targets)
+
+
 def _divided(inputs, y_true, classes, targets) -> ExampleSet:
     n = len(inputs)
     order = np.random.default_rng(1).permutation(n).astype(np.int32)

@@ -67,7 +67,7 @@ def test_what_is_not_allowed_is_refused() -> None:
         BoostingTrainer(clouds(), {"dropout": 0.5})
     with pytest.raises(RequestError, match="leaves: 1 is not allowed"):
         BoostingTrainer(clouds(), {"leaves": 1})
-    with pytest.raises(RequestError, match="t0, t1 are 2 numbers; allowed for boosting: one"):
+    with pytest.raises(RequestError, match="t0, t1 are 2 numbers; allowed for boosting: classes, or one number"):
         BoostingTrainer(planes())
     with pytest.raises(RequestError, match="seed: -1 is not allowed"):
         BoostingTrainer(clouds(), seed=-1)

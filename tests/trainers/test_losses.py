@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from on_backend import gradient, seed, tensor
 
 from aifs_tune.trainers.network import program, stateless
-from aifs_tune.trainers.network.losses import ClassificationLoss, RegressionLoss
+from aifs_tune.trainers.network.losses import ClassesAndValuesLoss, ClassificationLoss, RegressionLoss
 from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.runtime import keras
 
@@ -123,3 +123,31 @@ def test_a_missing_number_costs_nothing_and_has_no_gradient(loss: Any, expected:
     assert np.isfinite(found).all()
     assert (found[[1, 2, 2], [0, 0, 1]] == 0).all()
     np.testing.assert_allclose(function.scores(outputs, y_true), [1.5, 2.0, 0.0])
+
+
+@pytest.mark.parametrize("mixup", [0.0, 0.4])
+def test_classes_and_numbers_cost_the_weighted_sum_of_both(mixup: float) -> None:
+    random = np.random.default_rng(3)
+    numbers = random.normal(size=(5, 2)).astype(np.float32)
+    numbers[1, 0] = np.nan
+    y_true = np.concatenate([LABELS[:, None], numbers], axis=1, dtype=np.float32)
+    values, weights = random.normal(size=(5, 2)).astype(np.float32), np.linspace(1, 2, 5, dtype=np.float32)
+    told = hyperparameters(mixup=mixup) | {"values_weight": tensor(0.3)}
+    function = ClassesAndValuesLoss(RegressionLoss("mse", has_gaps=True), 3)
+    inputs = np.zeros((5, 1), np.float32)
+    _, prepared_targets = function.prepare(tensor(inputs), tensor(y_true), tensor(weights), told, seed(0, 1))
+    outputs = np.concatenate([LOGITS, values], axis=1)
+    (own, other, share, own_weights, other_weights), *_ = prepared_targets
+    np.testing.assert_array_equal(own, LABELS)
+    share = np.array(share)
+    squares = [np.nanmean((values - truth) ** 2, axis=1) for truth in (numbers, np.roll(numbers, 1, axis=0))]
+    parts = [
+        (costs(LOGITS, np.array(labels)) + 0.3 * error) * np.array(each)
+        for labels, error, each in zip((own, other), squares, (own_weights, other_weights), strict=True)
+    ]
+    found = function.compute_loss(tensor(outputs), prepared_targets, told)
+    np.testing.assert_allclose(found, share * parts[0] + (1 - share) * parts[1], rtol=1e-4)
+    is_right = (LOGITS.argmax(axis=1) == LABELS).astype(np.float32)
+    np.testing.assert_array_equal(function.scores(tensor(outputs), prepared_targets), is_right)
+    slope = gradient(lambda given: function.compute_loss(given, prepared_targets, told), outputs)
+    assert np.isfinite(slope).all()

@@ -2,18 +2,20 @@ from __future__ import annotations
 
 import dataclasses
 import re
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
-from small_tables import clouds, planes
+from small_tables import clouds, clouds_and_planes, planes
 
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.factory import check_trainer
+from aifs_tune.trainers.feature_selection import ranked_columns
 from aifs_tune.trainers.models.mlp import MlpNetwork, MlpParams, MlpShape, MlpTrainer
 from aifs_tune.trainers.network.runtime import keras, tf
-from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.predictions import CLASS_METRICS, both_metrics, read_predictions, value_metrics
 
 FAST = {"learning_rate": 0.01, "units": 16, "dropout": 0.1, "batch_size": 16}
 EASY = clouds(apart=5.0)
@@ -160,3 +162,48 @@ def test_a_target_that_no_example_to_validate_on_has_is_refused() -> None:
     y_true[gaps.val[0], 2] = 1.0
     with pytest.raises(DataError, match=r"val: 1 of 30 examples have 't2'; allowed: at least 2"):
         MlpTrainer(dataclasses.replace(gaps, y_true=y_true), FAST, threads=1)
+
+
+def test_one_network_learns_classes_and_numbers(tmp_path: Path) -> None:
+    examples = clouds_and_planes(n=240, gaps=0.2)
+    trainer = MlpTrainer(examples, FAST | {"layers": 1, "dropout": 0.0, "learning_rate": 0.03}, threads=1)
+    measured = [trainer.epoch() for _ in range(20)]
+    assert tuple(measured[-1]) == both_metrics(CLASS_METRICS, ["t0", "t1"])
+    assert measured[-1]["val_accuracy"] > 0.9
+    assert measured[-1]["val_r2"] > 0.8
+    best = measured[(trainer.best_epoch or 0) - 1]
+    found = trainer.predict(examples.inputs[0][examples.val])
+    assert found.shape == (40, 5)
+    np.testing.assert_allclose(found[:, :3].sum(axis=1), 1, atol=1e-5)
+    labels, numbers = examples.y_true[examples.val, 0].astype(int), examples.y_true[examples.val, 1:]
+    assert best["val_loss"] == pytest.approx(-np.log(found[np.arange(40), labels]).mean(), rel=1e-3)
+    errors = found[:, 3:] - (numbers * np.array([2, 3]) + np.array([0, 10]))
+    np.testing.assert_allclose(np.nanmean(errors[:, 1] ** 2) ** 0.5, best["val_rmse_t1"], rtol=1e-4)
+    trainer.save_predictions(tmp_path)
+    kept = read_predictions(tmp_path)
+    assert (kept.classes, [target["name"] for target in kept.targets]) == (examples.classes, ["t0", "t1"])
+    np.testing.assert_array_equal(kept.of_classes[0], examples.y_true[examples.test, 0])
+    np.testing.assert_array_equal(kept.of_targets[1], trainer.predict(examples.inputs[0][examples.test])[:, 3:])
+
+
+def test_the_weight_of_numbers_takes_effect_without_a_new_program() -> None:
+    examples = clouds_and_planes()
+    trainer = MlpTrainer(examples, FAST | {"values_weight": 0.0}, threads=1)
+    alone, traced = [trainer.epoch() for _ in range(10)][-1], trainer.n_traces
+    trainer.reset(FAST | {"values_weight": 3.0}, seed=0)
+    both = [trainer.epoch() for _ in range(10)][-1]
+    assert trainer.n_traces == traced
+    assert both["val_r2"] > 0.5 > alone["val_r2"]
+    trainer.change(FAST | {"values_weight": 0.5})
+    trainer.epoch()
+    assert trainer.n_traces == traced
+
+
+def test_columns_of_both_are_ranked_by_the_better_of_two() -> None:
+    examples = clouds_and_planes()
+    by_class, by_number = (
+        ranked_columns(dataclasses.replace(examples, y_true=y_true, **others))
+        for y_true, others in ((examples.labels, {"targets": ()}), (examples.numbers, {"classes": ()}))
+    )
+    found = ranked_columns(examples)
+    assert {by_class[0], by_number[0]} <= set(found[:2].tolist())

@@ -8,7 +8,7 @@ from compiled_once import CompiledOnce
 from small_fields import SMALL_DETECTOR, spots
 from small_images import SMALL_NET, blobs
 from small_series import SMALL_CNN1D, SMALL_RNN, slopes
-from small_tables import clouds, planes
+from small_tables import clouds, clouds_and_planes, planes
 
 from aifs_tune.testing import TrainerContract
 from aifs_tune.trainers.boosting import BoostingTrainer
@@ -108,6 +108,14 @@ class TestMlpTrainerOfNumbers(CompiledOnce):
 
     def make_new(self) -> Trainer:
         return MlpTrainer(planes(), threads=1)
+
+
+class TestMlpTrainerOfClassesAndNumbers(CompiledOnce):
+    first: ClassVar = {"units": 8, "batch_size": 16, "mixup": 0.3, "noise": 0.2, "values_weight": 0.5}
+    second: ClassVar = {"units": 8, "batch_size": 16, "label_smoothing": 0.1, "values_weight": 2.0}
+
+    def make_new(self) -> Trainer:
+        return MlpTrainer(clouds_and_planes(gaps=0.2), threads=1)
 
 
 @pytest.mark.skipif(is_jax(), reason="the detector needs TensorFlow")

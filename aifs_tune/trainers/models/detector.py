@@ -605,6 +605,7 @@ class DetectorTrainer(ExamplesTrainer):
     backends: ClassVar = ("tensorflow",)
     shape_type: ClassVar = DetectorShape
     task_type: ClassVar = DetectorTask
+    learns_both: ClassVar = True
 
     def measures(self, examples: ExampleSet) -> tuple[str, tuple[str, Literal["max", "min"]]]:
         """Second metric of training batches, and default metric and mode."""

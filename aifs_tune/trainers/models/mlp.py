@@ -25,6 +25,7 @@ from aifs_tune.trainers.network.params import (
     CLASS_LOSS,
     TRAINING,
     VALUE_LOSS,
+    VALUES_WEIGHT,
     Loss,
     Optimizer,
     Precision,
@@ -37,6 +38,7 @@ ALLOWED: dict[str, Parameter] = {
     **TRAINING,
     **CLASS_LOSS,
     **VALUE_LOSS,
+    **VALUES_WEIGHT,
     "dropout": FloatParameter(
         low=0, high=0.999, description="Share of the units of each layer that are dropped in training."
     ),
@@ -65,6 +67,7 @@ class MlpParams(TrainingParams):
     focal_gamma: float = 0.0
     mixup: float = 0.0
     loss: Loss = "mse"
+    values_weight: float = 1.0
     dropout: float = 0.5
     noise: float = 0.0
     kept_columns: float = 1.0
@@ -74,7 +77,10 @@ class MlpParams(TrainingParams):
 
 @dataclass(frozen=True)
 class MlpShape:
-    """Shape of the network: all that its compiled program depends on."""
+    """Shape of the network: all that its compiled program depends on.
+
+    ``n_values`` of the outputs are numbers beside classes.
+    """
 
     n_inputs: int
     n_outputs: int
@@ -84,6 +90,7 @@ class MlpShape:
     loss: Loss
     layers: int
     units: int
+    n_values: int = 0
 
     @classmethod
     def of(cls, params: MlpParams, examples: ExampleSet) -> MlpShape:
@@ -94,9 +101,9 @@ class MlpShape:
         RequestError
             If the network is too large.
         """
-        n_outputs = len(examples.classes) or len(examples.targets)
-        made = {name: getattr(params, name) for name in STATIC_PARAMS}
-        shape = cls(examples.inputs[0].shape[1], n_outputs, bool(examples.classes), **made)
+        n_classes, n_targets = len(examples.classes), len(examples.targets)
+        made = {name: getattr(params, name) for name in STATIC_PARAMS} | {"n_values": n_targets if n_classes else 0}
+        shape = cls(examples.inputs[0].shape[1], n_classes + n_targets, n_classes > 0, **made)
         n_weights = sum(a * b for a, b in pairwise(shape.widths))
         check_n_weights(shape, n_weights, ("layers", "units"))
         return shape
@@ -112,7 +119,7 @@ COLUMN_SCALE = "columns.scale"
 
 
 class MlpNetwork(ExamplesNetwork):
-    """Dense network from one float32 input (n, columns) to logits (n, classes) or scaled numbers (n, targets)."""
+    """Dense network from one float32 input (n, columns) to logits (n, classes), scaled numbers (n, targets) or both."""
 
     def __init__(self, shape: MlpShape, precision: Precision) -> None:
         self._shape = shape
@@ -135,6 +142,12 @@ class MlpNetwork(ExamplesNetwork):
             values = layers.Dropout(dropout, name=f"dropout{layer}", dtype="float32")(values)
         return layers.Dense(shape.n_outputs, name=f"dense{shape.layers}", dtype="float32")(values)
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, which are the first outputs; numbers may follow."""
+        n_values: int = self._shape.n_values
+        return super().n_classes - n_values
+
     def preprocess(self, raw: Any) -> Any:
         """The one input."""
         return raw[0]
@@ -145,6 +158,7 @@ class MlpTrainer(ExamplesTrainer):
 
     params_type: ClassVar = MlpParams
     shape_type: ClassVar = MlpShape
+    learns_both: ClassVar = True
 
     def reset(self, params: Mapping[str, Scalar], *, seed: int) -> None:
         """Start a new trial; see :meth:`~aifs_tune.trainers.network.trainer.NetTrainer.reset`."""

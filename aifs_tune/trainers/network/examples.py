@@ -11,21 +11,34 @@ from numpy.typing import NDArray
 
 from aifs_tune._util.scalars import Scalar
 from aifs_tune.data.examples import ExampleSet
-from aifs_tune.errors import DataError
+from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.network.images import check_classes, check_mode, check_signal, check_training, class_weights
-from aifs_tune.trainers.network.losses import ClassificationLoss, Hyperparameters, LossFunction, RegressionLoss
+from aifs_tune.trainers.network.losses import (
+    ClassesAndValuesLoss,
+    ClassificationLoss,
+    Hyperparameters,
+    LossFunction,
+    RegressionLoss,
+)
 from aifs_tune.trainers.network.metrics import measure, measure_values
 from aifs_tune.trainers.network.network import Network
+from aifs_tune.trainers.network.ops import log_probabilities
 from aifs_tune.trainers.network.params import TrainingParams
 from aifs_tune.trainers.network.program import Examples
-from aifs_tune.trainers.network.runtime import keras, resident
+from aifs_tune.trainers.network.runtime import resident
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
-from aifs_tune.trainers.predictions import Predictions, in_target_units, reported_metrics, value_metrics
+from aifs_tune.trainers.predictions import (
+    Predictions,
+    both_metrics,
+    in_target_units,
+    reported_metrics,
+    value_metrics,
+)
 
 
 class ExamplesNetwork(Network):
-    """Network to logits (n, classes) or scaled numbers (n, targets).
+    """Network to logits (n, classes) or scaled numbers (n, targets), or to both, the logits first.
 
     ``shape`` has ``n_outputs`` and ``is_classes``.
     """
@@ -36,13 +49,18 @@ class ExamplesNetwork(Network):
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes or targets."""
+        """Number of classes and targets."""
         n_outputs: int = self._shape.n_outputs
         return n_outputs
 
+    @property
+    def n_classes(self) -> int:
+        """Number of classes, which are the first outputs."""
+        return self.n_outputs if self._shape.is_classes else 0
+
     def activation(self, outputs: Any) -> Any:
-        """Log-probabilities of classes, or the numbers themselves."""
-        return keras.ops.log_softmax(outputs) if self._shape.is_classes else outputs
+        """Log-probabilities of classes, and the numbers themselves."""
+        return log_probabilities(outputs, self.n_classes)
 
 
 class ExampleShapes(Protocol):
@@ -79,12 +97,12 @@ class ExamplesGoal:
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
         check_mode(self.mode, self.patience)
         if examples.classes:
-            check_classes(examples.y_true, examples.train, examples.val, "examples")
-            check_signal(examples.signal, examples.classes, self.metric, examples.y_true[examples.val])
+            check_classes(examples.labels, examples.train, examples.val, "examples")
+            check_signal(examples.signal, examples.classes, self.metric, examples.labels[examples.val])
         elif len(examples.train) == 0 or len(examples.val) < 2:
             n_train, n_val = len(examples.train), len(examples.val)
             raise DataError(f"train, val: {n_train} and {n_val} examples are too few; allowed: at least 1 and 2")
-        else:
+        if examples.targets:
             self._check_targets()
 
     def _check_targets(self) -> None:
@@ -92,7 +110,7 @@ class ExamplesGoal:
         examples = self.examples
         for part, least in (("val", 2), ("test", 1)):
             rows = getattr(examples, part)
-            known = (~np.isnan(examples.y_true[rows])).sum(axis=0)
+            known = (~np.isnan(examples.numbers[rows])).sum(axis=0)
             for target, n in zip(examples.targets, known.tolist(), strict=True):
                 if len(rows) and n < least:
                     raise DataError(
@@ -104,31 +122,29 @@ class ExamplesGoal:
         examples = self.examples
         if not examples.classes or self.class_weights == "none":
             return np.ones(len(examples.y_true), np.float32)
-        weights: NDArray[np.float32] = class_weights(examples.y_true[examples.train], len(examples.classes))
-        return np.asarray(weights[examples.y_true])
+        weights: NDArray[np.float32] = class_weights(examples.labels[examples.train], len(examples.classes))
+        return np.asarray(weights[examples.labels])
 
     def measure(self, part: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
-        """Metrics, such as ``val_loss``, of the predictions (n, outputs) of the examples of ``part``."""
+        """Metrics, such as ``val_loss``, of the predictions (n, outputs) of the examples of ``part``.
+
+        Where both are predicted, the loss is that of the classes.
+        """
         examples = self.examples
-        y_true = examples.y_true[getattr(examples, part)]
+        rows, n_classes = getattr(examples, part), len(examples.classes)
+        measured = dict[str, float]()
         if examples.classes:
-            measured = measure(y_true, y_pred, signal=examples.signal, classes=examples.classes)
-        else:
-            measured = measure_values(y_true, y_pred, examples.targets)
+            labels, logs = examples.labels[rows], y_pred[:, :n_classes]
+            measured = measure(labels, logs, signal=examples.signal, classes=examples.classes)
+        if examples.targets:
+            of_numbers = measure_values(examples.numbers[rows], y_pred[:, n_classes:], examples.targets)
+            measured |= {name: value for name, value in of_numbers.items() if name not in measured}
         return {f"{part}_{name}": value for name, value in measured.items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
-        """Targets and predictions of ``part``: probabilities, or numbers in the units of the targets."""
+        """Targets and predictions of ``part``: probabilities, and numbers in the units of the targets."""
         examples = self.examples
-        rows = getattr(examples, part)
-        y_true = examples.y_true[rows]
-        if examples.classes:
-            return Predictions(rows, y_true, np.exp(y_pred), examples.classes, ())
-        centres = np.array([target.centre for target in examples.targets])
-        scales = np.array([target.scale for target in examples.targets])
-        described = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
-        in_units = [(values * scales + centres).astype(np.float32) for values in (y_true, y_pred)]
-        return Predictions(rows, in_units[0], in_units[1], (), described)
+        return Predictions.of(examples, getattr(examples, part), in_target_units(y_pred, examples.targets))
 
 
 @dataclass(frozen=True)
@@ -173,9 +189,10 @@ def default_goal(examples: ExampleSet) -> tuple[str, Literal["max", "min"]]:
 
 def metrics_of(examples: ExampleSet) -> tuple[str, ...]:
     """Metrics that an epoch on ``examples`` reports: those of their targets, or of classes and of their signal."""
-    if examples.targets:
-        return value_metrics([target.name for target in examples.targets])
-    return reported_metrics(examples.signal)
+    names = [target.name for target in examples.targets]
+    if not names:
+        return reported_metrics(examples.signal)
+    return both_metrics(reported_metrics(examples.signal), names) if examples.classes else value_metrics(names)
 
 
 class ExamplesTrainer(NetTrainer):
@@ -184,7 +201,7 @@ class ExamplesTrainer(NetTrainer):
     Parameters
     ----------
     examples
-        Examples with classes, or with numbers to predict.
+        Examples with classes, or with numbers to predict, or with both where the trainer ``learns_both``.
     params
         Hyperparameters of ``params_type``; missing ones have their defaults.
     metric, mode
@@ -196,6 +213,8 @@ class ExamplesTrainer(NetTrainer):
     params_type: ClassVar[Any]
     shape_type: ClassVar[ExampleShapes]
     task_type: ClassVar[Any] = ExamplesTask
+    learns_both: ClassVar[bool] = False
+    """Whether it learns classes and numbers together."""
 
     def __init__(
         self,
@@ -213,6 +232,9 @@ class ExamplesTrainer(NetTrainer):
         threads: int | None = None,
         devices: float = 1,
     ) -> None:
+        if examples.classes and examples.targets and not self.learns_both:
+            names = ", ".join(target.name for target in examples.targets)
+            raise RequestError(f"targets: {names} beside classes are not allowed here; allowed: classes or numbers")
         self._data = examples
         self._score, best = self.measures(examples)
         goal = examples, metric or best[0], mode or best[1], patience, class_weights
@@ -245,7 +267,8 @@ class ExamplesTrainer(NetTrainer):
         Returns
         -------
         numpy.ndarray
-            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets).
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), or both in
+            this order, shape (n, classes + targets).
         """
         everything = np.arange(len(inputs[0]), dtype=np.int32)
         stored = tuple(resident(np.array(array)) for array in inputs)
@@ -258,10 +281,11 @@ class ExamplesTrainer(NetTrainer):
         return Examples(inputs, resident(self._data.y_true), resident(self._task.weights()))
 
     def _make_loss_function(self, shape: Any) -> LossFunction:
-        if self._data.classes:
+        if not self._data.targets:
             return ClassificationLoss(self.augment)
-        has_gaps = bool(np.isnan(self._data.y_true).any())
-        return RegressionLoss(shape.loss, self.augment_with_targets, has_gaps=has_gaps)
+        has_gaps = bool(np.isnan(self._data.numbers).any())
+        values = RegressionLoss(shape.loss, self.augment_with_targets, has_gaps=has_gaps)
+        return ClassesAndValuesLoss(values, len(self._data.classes)) if self._data.classes else values
 
     def _part(self, part: str) -> NDArray[np.int32]:
         indices: NDArray[np.int32] = getattr(self._data, part)

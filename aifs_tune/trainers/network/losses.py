@@ -154,3 +154,39 @@ class RegressionLoss:
             return keras.ops.mean(costs, axis=1)
         n_known = keras.ops.sum(keras.ops.cast(~keras.ops.isnan(targets), costs.dtype), axis=1)
         return keras.ops.sum(costs, axis=1) / keras.ops.maximum(n_known, 1)
+
+
+class ClassesAndValuesLoss:
+    """Cross-entropy of labels plus ``values_weight`` times the error of numbers, of one network with outputs for both.
+
+    The targets have the shape (n, 1 + targets), the label first; the outputs (n, classes + targets), the logits first.
+    ``values`` augments inputs and numbers. An example that is mixed with another learns the numbers of both, in the
+    shares of their labels.
+    """
+
+    def __init__(self, values: RegressionLoss, n_classes: int) -> None:
+        self._classes, self._values, self._n_classes = ClassificationLoss(), values, n_classes
+
+    def prepare(
+        self, inputs: Any, y_true: Any, weights: Any, hyperparameters: Hyperparameters, seed: Any
+    ) -> tuple[Any, Any]:
+        """Augment and mix; ``y_true`` becomes that of the labels, and the numbers of an example and of its partner."""
+        seeds = split(seed, 2)
+        labels, numbers = keras.ops.cast(y_true[:, 0], "int32"), y_true[:, 1:]
+        inputs, (numbers, _) = self._values.prepare(inputs, numbers, weights, hyperparameters, seeds[0])
+        inputs, of_labels = self._classes.prepare(inputs, labels, weights, hyperparameters, seeds[1])
+        return inputs, (of_labels, numbers, keras.ops.roll(numbers, 1, 0))
+
+    def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
+        """Weighted sum of both losses of each example, shape (n,)."""
+        of_labels, numbers, other_numbers = y_true
+        _, _, share, weights, other_weights = of_labels
+        logits, values = outputs[:, : self._n_classes], outputs[:, self._n_classes :]
+        errors = self._values.compute_loss(values, (numbers, share * weights), hyperparameters)
+        errors += self._values.compute_loss(values, (other_numbers, (1 - share) * other_weights), hyperparameters)
+        cost = self._classes.compute_loss(logits, of_labels, hyperparameters)
+        return cost + hyperparameters["values_weight"] * errors
+
+    def scores(self, outputs: Any, y_true: Any) -> Any:
+        """1 where the predicted class is right, as of :class:`ClassificationLoss`."""
+        return self._classes.scores(outputs[:, : self._n_classes], y_true[0])

@@ -61,6 +61,16 @@ def of_shape(values: Any, shape: tuple[int | None, ...]) -> Any:
     return values if is_jax() else tf.ensure_shape(values, shape)
 
 
+def log_probabilities(outputs: Any, n_classes: int) -> Any:
+    """Outputs, shape (n, outputs), with log-probabilities for the logits of the first ``n_classes``."""
+    if n_classes == 0:
+        return outputs
+    if n_classes == outputs.shape[1]:
+        return keras.ops.log_softmax(outputs)
+    of_classes = keras.ops.log_softmax(outputs[:, :n_classes])
+    return keras.ops.concatenate([of_classes, outputs[:, n_classes:]], axis=1)
+
+
 def held(variable: Any) -> Any:
     """What a compiled step reads and writes of a Keras variable: on TensorFlow its tensor, on JAX the variable."""
     return variable if is_jax() else variable.value

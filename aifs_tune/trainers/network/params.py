@@ -51,6 +51,13 @@ VALUE_LOSS: dict[str, Parameter] = {
 }
 """Allowed values of the hyperparameters of the regression loss."""
 
+VALUES_WEIGHT: dict[str, Parameter] = {
+    "values_weight": FloatParameter(
+        low=0, high=1000, description="Weight of the loss of numbers beside the cross-entropy of classes."
+    ),
+}
+"""Allowed values of the hyperparameter that joins both losses, of networks that learn classes and numbers together."""
+
 MAX_WEIGHTS = 2**28
 """Largest allowed number of weights: with optimizer state and best weights they take 4 GiB."""
 
