@@ -98,17 +98,21 @@ def add_noise(study: StudyRecord) -> None:
     )
 
 
-def evaluate_test_set(study: StudyRecord, classes: tuple[str, ...]) -> None:
-    """Evaluate the best configuration on the test set, with some mistakes."""
+def evaluate_test_set(study: StudyRecord, classes: tuple[str, ...], targets: tuple[str, ...] = ()) -> None:
+    """Evaluate the best configuration on the test set, with some mistakes; ``targets`` are numbers beside classes."""
     leader = candidates_of(study, top=1)[1]
     created = _test_study(study, leader)
     trial = created.ask()
     draw = np.random.default_rng(0)
     y_true = np.arange(30) % len(classes)
     y_pred = draw.dirichlet(np.ones(len(classes)), 30) + 0.3 * np.eye(len(classes))[y_true]
-    found = Predictions(
-        np.arange(30, dtype=np.int32), y_true, (y_pred / y_pred.sum(axis=1, keepdims=True)), classes, ()
-    )
+    y_pred = y_pred / y_pred.sum(axis=1, keepdims=True)
+    if targets:
+        numbers = draw.normal(5, 2, (30, len(targets)))
+        y_true = np.concatenate([y_true[:, None], numbers], axis=1)
+        y_pred = np.concatenate([y_pred, numbers + draw.normal(0, 0.2, numbers.shape)], axis=1)
+    described = tuple({"name": name, "unit": "GeV"} for name in targets)
+    found = Predictions(np.arange(30, dtype=np.int32), y_true, y_pred, classes, described)
     weights = TrialArtifacts(created.artifacts, trial.number).save_weights(
         lambda folder: write_predictions(folder, found)
     )

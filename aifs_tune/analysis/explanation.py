@@ -140,7 +140,8 @@ def explain_files(
     if kind == "bodies":
         raise RequestError(f"{model.name} is a detector, which answers for each body; allowed: a model of one answer")
     n_most = most or (MOST_ROWS if kind == "table" else MOST)
-    names = model.classes or tuple(target.name for target in model.targets)
+    n_classes, units = len(model.classes), {target.name: target.unit for target in model.targets}
+    names = (*model.classes, *units)
     chosen = _number_of(of, names)
     remarks = list[str]()
     if chosen is None and not model.classes:
@@ -151,8 +152,8 @@ def explain_files(
     if not new.names:
         return Explanations(_KINDS[kind], model.name, "", "", (), (), tuple(new.skipped), tuple(new.remarks))
     outputs = model.predict(*new.inputs)
-    numbers = outputs.argmax(axis=1) if chosen is None else np.full(len(outputs), chosen)
-    unit = "probability" if model.classes else (model.targets[numbers[0]].unit or "")
+    numbers = outputs[:, :n_classes].argmax(axis=1) if chosen is None else np.full(len(outputs), chosen)
+    unit = "probability" if numbers[0] < n_classes else (units[names[numbers[0]]] or "")
     examine = {"table": _of_rows, "series": _of_series}.get(kind, _of_images)
     found, columns, method = examine(model, new, numbers.astype(np.int64), progress)
     each = tuple(

@@ -46,7 +46,7 @@ class Answers:
     ----------
     table
         One row for each example: ``file``, then for classes the likeliest ``class`` and the probability ``p_NAME`` of
-        each class where the model gives probabilities, or for numbers a column of each target in its unit.
+        each class where the model gives probabilities, and for numbers a column of each target in its unit.
     skipped
         Files that could not be read, with the reasons.
     remarks
@@ -205,7 +205,7 @@ class Model:
 
     @property
     def classes(self) -> tuple[str, ...]:
-        """Names of the classes that it predicts; empty if it predicts numbers."""
+        """Names of the classes that it predicts; empty if it predicts numbers alone."""
         return self.members[0].classes
 
     @property
@@ -215,7 +215,7 @@ class Model:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Numbers that it predicts, with their units; empty if it predicts classes."""
+        """Numbers that it predicts, with their units; empty if it predicts classes alone."""
         return self.members[0].targets
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -230,8 +230,8 @@ class Model:
         Returns
         -------
         numpy.ndarray
-            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets): the means
-            over the members.
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), or both in
+            this order, shape (n, classes + targets): the means over the members.
         """
         each = [member.predict(*inputs) for member in self.members]
         return np.asarray(np.mean(each, axis=0, dtype=np.float64), np.float32)
@@ -274,19 +274,20 @@ class Model:
             n_done = len(names) + len(skipped)
             if progress is not None and self.preparation.kind != "table":
                 progress("predicting", n_done, len(found))
-        values = np.concatenate(tables) if tables else np.zeros((0, len(self.classes or self.targets)), np.float32)
+        n_classes = len(self.classes)
+        values = np.concatenate(tables) if tables else np.zeros((0, n_classes + len(self.targets)), np.float32)
         columns: dict[str, Any] = {"file": names}
         if self.classes:
-            columns["class"] = [self.classes[i] for i in values.argmax(axis=1)] if len(values) else []
+            likeliest = values[:, :n_classes].argmax(axis=1)
+            columns["class"] = [self.classes[i] for i in likeliest]
             if self.has_probabilities:
                 columns |= {f"p_{name}": values[:, i] for i, name in enumerate(self.classes)}
             else:
                 remarks.append("the model gives classes without probabilities, as its estimator has no predict_proba")
-        else:
-            columns |= {
-                f"{target.name} [{target.unit}]" if target.unit else target.name: values[:, i]
-                for i, target in enumerate(self.targets)
-            }
+        columns |= {
+            f"{target.name} [{target.unit}]" if target.unit else target.name: values[:, i]
+            for i, target in enumerate(self.targets, start=n_classes)
+        }
         return Answers(pd.DataFrame(columns), tuple(skipped), tuple(remarks))
 
     def _catalogue(self, files: Sequence[Path], progress: Callable[[str, int, int], None] | None) -> Answers:
@@ -402,12 +403,7 @@ def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
         return Predictions(rows, images.labels[rows], model.predict(images.images[rows]), images.classes, ())
     examples = open_examples(location)
     rows = examples.test
-    y_true, y_pred = examples.y_true[rows], model.predict(*(array[rows] for array in examples.inputs))
-    if examples.classes:
-        return Predictions(rows, y_true, y_pred, examples.classes, ())
-    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
-    described = tuple({"name": target.name, "unit": target.unit} for target in examples.targets)
-    return Predictions(rows, (y_true * scales + centres).astype(np.float32), y_pred, (), described)
+    return Predictions.of(examples, rows, model.predict(*(array[rows] for array in examples.inputs)))
 
 
 def _users_model(name: str, spec: SweepSpec, folder: Path, study: str) -> UserModel:

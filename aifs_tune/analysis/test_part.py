@@ -87,7 +87,7 @@ class HeldOutEvaluation:
 
     @property
     def classes(self) -> HeldOutClasses | None:
-        """Scores of predicted classes; None if the targets are numbers."""
+        """Scores of predicted classes; None if numbers alone are predicted."""
         from aifs_tune.analysis.classification import evaluate_classes
 
         found, spec = self.predictions, self.study.spec
@@ -95,16 +95,16 @@ class HeldOutEvaluation:
             return None
         name = None if spec.data is None else spec.data.signal
         signal = None if name is None else signal_of(name, [objective.metric for objective in spec.objectives])
-        return evaluate_classes(found.y_true, found.y_pred, classes=found.classes, groups=self.groups, signal=signal)
+        return evaluate_classes(*found.of_classes, classes=found.classes, groups=self.groups, signal=signal)
 
     @property
     def values(self) -> tuple[HeldOutTarget, ...]:
-        """Scores of each predicted number; empty if the targets are classes."""
+        """Scores of each predicted number; empty if classes alone are predicted."""
         from aifs_tune.analysis.regression import evaluate_values
 
         found = self.predictions
         units = {target["name"]: target["unit"] or "" for target in found.targets}
-        return evaluate_values(found.y_true, found.y_pred, targets=units, groups=self.groups) if units else ()
+        return evaluate_values(*found.of_targets, targets=units, groups=self.groups) if units else ()
 
     @cached_property
     def files(self) -> tuple[str, ...]:
@@ -149,8 +149,10 @@ class HeldOutEvaluation:
         groups = self.groups
         document["n_groups"] = None if groups is None else len(set(groups))
         if (classes := self.classes) is not None:
-            return document | {"classes": self._with_files(classes.to_dict())}
-        return document | {"targets": [self._with_files(target.to_dict()) for target in self.values]}
+            document["classes"] = self._with_files(classes.to_dict())
+        if values := self.values:
+            document["targets"] = [self._with_files(target.to_dict()) for target in values]
+        return document
 
     def _with_files(self, scores: dict[str, Any]) -> dict[str, Any]:
         """Add its file to each of the worst examples, None if unknown."""

@@ -327,6 +327,11 @@ class TableSpec(StrictModel):
         description="Columns of numbers to predict together, each with its unit, instead of target. Rows may lack some "
         "of them.",
     )
+    numbers: dict[Text, Text | None] = Field(
+        default_factory=dict,
+        description="Columns of numbers to predict beside the class in target, each with its unit. Rows may lack some "
+        "of them.",
+    )
     group: Text | None = Field(default=None, description="Column; rows with the same entry stay in the same part.")
     group_near: NearRows | None = Field(default=None, description="Rows that are nearly equal stay in the same part.")
     part: Text | None = Field(default=None, description="Column with train, val or test, instead of a random split.")
@@ -370,22 +375,39 @@ class TableSpec(StrictModel):
             given = [key for key, default in beside.items() if getattr(self, key) != default]
             if given:
                 raise problem(given[0], "cannot be combined with targets", "leave out one of the two")
+        if self.numbers:
+            beside_classes: dict[str, Any] = {"targets": {}, "predict": "classes", "unit": None}
+            given = [key for key, default in beside_classes.items() if getattr(self, key) != default]
+            if given:
+                raise problem(given[0], "cannot be combined with numbers", "leave out one of the two")
+            if self.target in self.numbers:
+                raise problem("numbers", f"{self.target} is the column of classes", "other columns, or another target")
         divided = [key for key in ("group", "part") if getattr(self, key) is not None]
         if self.group_near is not None and divided:
             raise problem("group_near", f"cannot be combined with {divided[0]}", "leave out one of the two")
         return self
 
     @property
+    def has_classes(self) -> bool:
+        """Whether classes are predicted."""
+        return not self.targets and self.predict == "classes"
+
+    @property
     def predicted(self) -> dict[str, str | None]:
-        """The numbers to predict with their units; empty for classification."""
-        if self.targets:
-            return dict(self.targets)
-        return {self.target: self.unit} if self.predict == "values" else {}
+        """The numbers to predict with their units; empty if classes alone are predicted."""
+        if self.targets or self.has_classes:
+            return dict(self.targets or self.numbers)
+        return {self.target: self.unit}
 
     @property
     def target_columns(self) -> tuple[str, ...]:
         """The columns to predict."""
-        return tuple(self.targets) or (self.target,)
+        return tuple(self.targets) or (self.target, *self.numbers)
+
+    @property
+    def needed_columns(self) -> tuple[str, ...]:
+        """The columns to predict of which a row needs at least one: that of the class, or any of numbers alone."""
+        return (self.target,) if self.has_classes else self.target_columns
 
 
 class MovingSky(StrictModel):
@@ -791,7 +813,7 @@ class DataSpec(StrictModel):
         Returns
         -------
         tuple of str
-            The names; empty if the trainer predicts classes.
+            The names; empty if the trainer predicts classes alone.
 
         Examples
         --------
@@ -804,6 +826,30 @@ class DataSpec(StrictModel):
         if kind == "series" and self.series is not None:
             return self.series.predicted
         return tuple(self.frames.targets) if kind == "frames" and self.frames is not None else ()
+
+    def has_classes(self, kind: str) -> bool:
+        """Whether a trainer for this kind of data predicts classes.
+
+        Parameters
+        ----------
+        kind
+            ``"images"``, ``"table"``, ``"series"``, ``"frames"`` or ``"bodies"``.
+
+        Returns
+        -------
+        bool
+            True also where it predicts numbers beside them.
+
+        Examples
+        --------
+        >>> from aifs_tune.config import DataSpec
+        >>> data = DataSpec(table={"target": "particle", "numbers": {"energy": "GeV"}})
+        >>> data.has_classes("table"), data.targets("table")
+        (True, ('energy',))
+        """
+        if kind == "table" and self.table is not None:
+            return self.table.has_classes
+        return not self.targets(kind)
 
     def at(self, location: Path | str, kind: str) -> DataSpec:
         """Copy of this section that reads other data.

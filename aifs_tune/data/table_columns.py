@@ -427,9 +427,11 @@ def leak_findings(
 
 
 def _gives(column: ReadColumn, codes: NDArray[Any] | None, values: NDArray[np.float64] | None) -> bool:
-    if values is not None:
-        return any(_is_same(column.numbers, target) for target in values.T if column.numbers is not None)
-    assert codes is not None
+    numbers = column.numbers
+    if numbers is not None and values is not None and any(_is_same(numbers, target) for target in values.T):
+        return True
+    if codes is None:
+        return False
     if column.levels is not None:
         seen = defaultdict[Any, set[int]](set)
         for level, code in zip(column.levels.tolist(), codes.tolist(), strict=True):

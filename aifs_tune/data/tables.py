@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, Genes, TableSpec
 from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers
-from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, Target, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
@@ -117,15 +117,9 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     facts: dict[str, Any] = {"columns": made}
     if table.matrix is not None:
         facts["counts"] = "log" if table.matrix.is_log else "raw"
-    if labels is not None:
-        classes = tuple(sorted(set(labels)))
-        y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
-        lines.append(_classes_line(labels, classes))
-    else:
-        assert values is not None
-        y_true, targets = scaled(values, subsets["train"], spec.predicted, where)
-        location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
+    y_true, classes, targets = _y_true(labels, values, subsets["train"], spec, where)
+    location = store_examples([inputs], y_true, subsets, classes=classes, targets=targets, facts=facts)
+    lines += [] if labels is None else [_classes_line(labels, classes)]
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
     n_missing = sum(column["missing"] for column in made)
     lines.append(f"{counts} rows of {inputs.shape[1]} inputs; {n_missing} missing values filled with the median")
@@ -137,6 +131,24 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         _files(table, spec, where, used.numbers, subsets, labels),
         [column.to_json() for column in columns],
     )
+
+
+def _y_true(
+    labels: list[str] | None,
+    values: NDArray[np.float64] | None,
+    train: NDArray[np.int32],
+    spec: TableSpec,
+    where: str,
+) -> tuple[NDArray[Any], tuple[str, ...], tuple[Target, ...]]:
+    """What is predicted, as :class:`~aifs_tune.data.examples.ExampleSet` has it, with classes and targets."""
+    classes = () if labels is None else tuple(sorted(set(labels)))
+    codes = np.array([classes.index(label) for label in labels or ()], np.int32)
+    if values is None:
+        return codes, classes, ()
+    numbers, targets = scaled(values, train, spec.predicted, where)
+    if labels is None:
+        return numbers, (), targets
+    return np.concatenate([codes[:, None], numbers], axis=1, dtype=np.float32), classes, targets
 
 
 @dataclass(frozen=True)
@@ -159,10 +171,10 @@ class _UsedRows:
 def _used_rows(table: TableFile, data: DataSpec, spec: TableSpec, where: str, *, strict: bool) -> _UsedRows:
     """Leave out rows that sum up others, those without a target, and those of classes that are too rare."""
     is_total, words = rows_that_sum_up(table.frame)
-    is_known = ~is_total & ~np.all([_missing_in(table.frame[name], spec) for name in spec.target_columns], axis=0)
+    is_known = ~is_total & ~np.all([_missing_in(table.frame[name], spec) for name in spec.needed_columns], axis=0)
     left_out = {
         f"at the end that sum up others ({', '.join(map(shown, words))})": int(is_total.sum()),
-        f"without {' or '.join(spec.target_columns)}": int((~is_total & ~is_known).sum()),
+        f"without {' or '.join(spec.needed_columns)}": int((~is_total & ~is_known).sum()),
     }
     found = _read(rows_of(table, is_known), np.flatnonzero(is_known) + 1, spec, where, left_out)
     if strict and (problems := [text for column in found.columns for text in column.problems]):
@@ -188,7 +200,7 @@ def _read(
     if len(table.frame) < _MIN_ROWS:
         also = "; ".join(left_out_rows(left_out))
         raise DataError(
-            f"{where}: {len(table.frame)} rows with a {' or '.join(spec.target_columns)}; allowed: at least {_MIN_ROWS}"
+            f"{where}: {len(table.frame)} rows with a {' or '.join(spec.needed_columns)}; allowed: at least {_MIN_ROWS}"
             f"{f' ({also})' if also else ''}"
         )
     labels, values = _targets(table, spec, where)
@@ -218,14 +230,17 @@ def _check_names(table: TableFile, spec: TableSpec, where: str) -> None:
 
 
 def _targets(table: TableFile, spec: TableSpec, where: str) -> tuple[list[str] | None, NDArray[np.float64] | None]:
+    labels = None
+    if spec.has_classes:
+        labels = class_labels(table.frame[spec.target], where, otherwise="data.table.predict: values")
     if not spec.predicted:
-        return class_labels(table.frame[spec.target], where, otherwise="data.table.predict: values"), None
+        return labels, None
     values = np.full((len(table.frame), len(spec.predicted)), np.nan)
     for i, name in enumerate(spec.predicted):
         is_known = ~_missing_in(table.frame[name], spec)
         column = table.frame[name][is_known]
         values[is_known, i] = target_numbers(column, where, entry_settings(spec, name, table)) if len(column) else []
-    return None, values
+    return labels, values
 
 
 def _columns(table: TableFile, spec: TableSpec, where: str) -> list[ReadColumn]:
@@ -273,7 +288,7 @@ def _candidates(frame: pandas.DataFrame, spec: TableSpec) -> list[tuple[int, str
 def _missing_in(column: pandas.Series[Any], spec: TableSpec) -> NDArray[np.bool_]:
     """Where a target is missing: of numbers all texts that mean so, of classes empty entries alone."""
     is_missing = np.asarray(column.isna()) | np.asarray(column.isin(list(spec.missing)))
-    if spec.predicted and column.dtype.kind not in "biufmM":
+    if column.name in spec.predicted and column.dtype.kind not in "biufmM":
         is_missing |= np.array([isinstance(entry, str) and entry.lower() in MISSING for entry in column])
     return np.asarray(is_missing, np.bool_)
 

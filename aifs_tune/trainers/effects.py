@@ -80,9 +80,10 @@ def _without_effect_in_trainer(
         if "class_weights" in given and entry.kind == "bodies":
             yield "trainer.class_weights", trainer.class_weights, "a detector has a map for each class, without weights"
             return
-        targets = (spec.data or DataSpec()).targets(entry.kind)
-        if "class_weights" in given and targets:
-            yield "trainer.class_weights", trainer.class_weights, f"{', '.join(targets)}: numbers, not classes"
+        data = spec.data or DataSpec()
+        if "class_weights" in given and not data.has_classes(entry.kind):
+            names = ", ".join(data.targets(entry.kind))
+            yield "trainer.class_weights", trainer.class_weights, f"{names}: numbers, not classes"
 
 
 def _without_effect_in_estimator(spec: SweepSpec, function: Callable[..., Any]) -> Iterator[tuple[str, object, str]]:

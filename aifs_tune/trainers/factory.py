@@ -18,7 +18,7 @@ from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.function import can_change, check_callable, import_function, make_user_trainer
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
-from aifs_tune.trainers.network.params import CLASS_LOSS
+from aifs_tune.trainers.network.params import CLASS_LOSS, VALUES_WEIGHT
 from aifs_tune.trainers.objectives import check_metrics
 from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
 from aifs_tune.trainers.own_model.entry import ModelEntry, kind_of_data
@@ -108,6 +108,7 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
             f"{spec.name} names no trainer: it is for an instrument; use aifs-tune ask and tell, or add "
             "trainer: cnn or trainer: module:function"
         )
+    _check_both(spec, spec.trainer.name)
     if ":" in spec.trainer.name:
         function = check_callable(function, spec.trainer.name) if function else import_function(spec.trainer.name)
         _check_code(spec, function)
@@ -132,6 +133,19 @@ def check_trainer(spec: SweepSpec, function: Callable[..., Any] | None = None) -
     if spec.resources.fused_trials not in ("auto", 1) and (reason := why_not_fused(spec)) is not None:
         raise RequestError(
             f"resources.fused_trials: {spec.resources.fused_trials} is not possible: {reason}; allowed: 1"
+        )
+
+
+def _check_both(spec: SweepSpec, name: str) -> None:
+    """Check that the trainer learns numbers beside classes, if the data have both."""
+    entry, data = find_trainer_entry(spec), spec.data or DataSpec()
+    if entry is None or not (data.has_classes(entry.kind) and data.targets(entry.kind)):
+        return
+    if not (isinstance(entry, TrainerEntry) and entry.learns_both):
+        able = ", ".join(known for known, each in TRAINERS.items() if each.kind == entry.kind and each.learns_both)
+        raise RequestError(
+            f"data.{entry.kind}.numbers: {', '.join(data.targets(entry.kind))} beside classes are not allowed for "
+            f"{name}; allowed for: {able}"
         )
 
 
@@ -174,7 +188,7 @@ def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry | Mod
         )
     data = spec.data or DataSpec()
     metrics = trainer_entry.metrics(data, [objective.metric for objective in spec.objectives])
-    check_metrics(spec, f"the {name}", metrics, has_classes=not data.targets(trainer_entry.kind))
+    check_metrics(spec, f"the {name}", metrics, has_classes=data.has_classes(trainer_entry.kind))
 
 
 def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:
@@ -186,7 +200,10 @@ def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> Non
             continue
         if key in trainer_entry.allowed and key not in allowed:
             reason = (
-                "only with classes, not with numbers" if key in CLASS_LOSS else "only with numbers, not with classes"
+                "only with classes and numbers together"
+                if key in VALUES_WEIGHT
+                else f"only with {'classes' if key in CLASS_LOSS else 'numbers'}, not with "
+                f"{'numbers' if key in CLASS_LOSS else 'classes'}"
             )
             raise RequestError(f"space.{key}: has an effect {reason}; allowed: {', '.join(allowed)}")
         if key not in allowed:

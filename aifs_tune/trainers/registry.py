@@ -18,8 +18,8 @@ from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.residual import ResidualCnnTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
 from aifs_tune.trainers.models.transfer import TransferTrainer
-from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS
-from aifs_tune.trainers.predictions import class_metrics, value_metrics
+from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS, VALUES_WEIGHT
+from aifs_tune.trainers.predictions import both_metrics, class_metrics, value_metrics
 
 DataKind: TypeAlias = Literal["images", "table", "series", "frames", "bodies"]
 """Kind of data that a trainer learns from."""
@@ -62,13 +62,20 @@ class TrainerEntry:
         return names
 
     @property
+    def learns_both(self) -> bool:
+        """Whether it learns classes and numbers together."""
+        return bool(getattr(self.trainer_type, "learns_both", False))
+
+    @property
     def is_fusible(self) -> bool:
         """Whether several of its trials can be one program: whether it is a network that trains on JAX."""
         return "jax" in getattr(self.trainer_type, "backends", ())
 
     def parameters(self, data: DataSpec) -> dict[str, Parameter]:
-        """Hyperparameters that can be tuned on ``data``: those of the loss of classes, or of numbers, are left out."""
-        unused = CLASS_LOSS if data.targets(self.kind) else VALUE_LOSS
+        """Hyperparameters that can be tuned on ``data``: without those of a loss that it does not have."""
+        has_classes, has_values = data.has_classes(self.kind), bool(data.targets(self.kind))
+        is_used = ((CLASS_LOSS, has_classes), (VALUE_LOSS, has_values), (VALUES_WEIGHT, has_classes and has_values))
+        unused = {name for of_loss, is_there in is_used if not is_there for name in of_loss}
         return {name: parameter for name, parameter in self.allowed.items() if name not in unused}
 
     def metrics(self, data: DataSpec, asked: Sequence[str] = ()) -> tuple[str, ...]:
@@ -77,7 +84,10 @@ class TrainerEntry:
             bodies = data.bodies or BodiesSpec()
             return detection_metrics(list(bodies.numbers), has_brightness=bodies.brightness is not None)
         targets = data.targets(self.kind)
-        return value_metrics(targets) if targets else class_metrics(data.signal, asked)
+        if not data.has_classes(self.kind):
+            return value_metrics(targets)
+        of_classes = class_metrics(data.signal, asked)
+        return both_metrics(of_classes, targets) if targets else of_classes
 
 
 TRAINERS: dict[str, TrainerEntry] = {

@@ -234,6 +234,29 @@ def test_rows_that_lack_one_of_several_targets_are_used_and_told(write: Callable
     assert [column["name"] for column in examples.facts["columns"]] == ["ni", "cr"]
 
 
+def test_numbers_beside_a_class_are_scaled_and_rows_need_the_class_alone(write: Callable[..., TableSpec]) -> None:
+    frame = alloys().assign(kind=["hard", "soft"] * 40)
+    frame.loc[[5, 6], "kind"] = None
+    frame["strength"] = frame["strength"].astype(object)
+    frame.loc[10, "strength"] = "NA"
+    prepared = prepare_table(DataSpec(table=write(frame, target="kind", numbers=TWO["targets"])))
+    examples = prepared.examples
+    assert (examples.classes, [one.name for one in examples.targets]) == (("hard", "soft"), ["strength", "elongation"])
+    assert examples.y_true.shape == (78, 3)
+    assert examples.y_true.dtype == np.float32
+    kept = frame.drop([5, 6])
+    assert [examples.classes[i] for i in examples.labels] == list(kept["kind"])
+    target, strength = examples.targets[0], pd.to_numeric(kept["strength"], errors="coerce").to_numpy()
+    np.testing.assert_allclose(examples.numbers[:, 0] * target.scale + target.centre, strength, rtol=1e-5)
+    assert np.isnan(strength).sum() == 2, "a row without one number, or without any, is kept"
+    assert "left out: 2 rows without kind" in prepared.lines
+    assert "classes: hard 39, soft 39" in prepared.lines
+    assert "target elongation: 11 rows lack it, and teach and test the other targets alone" in prepared.lines
+    assert [column["name"] for column in examples.facts["columns"]] == ["ni", "cr"]
+    parts = [np.bincount(examples.labels[getattr(examples, part)]).tolist() for part in ("val", "test")]
+    assert all(abs(hard - soft) <= 2 for hard, soft in parts)
+
+
 def test_nearly_equal_rows_stay_in_one_part(write: Callable[..., TableSpec]) -> None:
     prepared = prepare_table(DataSpec(table=write(alloys().drop(index=3), **TWO, group_near=NEAR)))
     part_of = {int(row): part for part in ("train", "val", "test") for row in getattr(prepared.examples, part)}
@@ -262,6 +285,9 @@ def test_rows_are_linked_by_others_and_a_row_without_a_number_is_alone(write: Ca
     [
         ({**TWO, "target": "strength"}, "target: cannot be combined with targets"),
         ({**TWO, "unit": "MPa"}, "unit: cannot be combined with targets"),
+        ({**TWO, "numbers": {"mass": "kg"}}, "targets: cannot be combined with numbers"),
+        ({"numbers": {"mass": "kg"}, "predict": "values"}, "predict: cannot be combined with numbers"),
+        ({"numbers": {"mass": "kg"}, "target": "mass"}, "numbers: mass is the column of classes; allowed: other"),
         ({**TWO, "group_near": NEAR, "group": "ni"}, "group_near: cannot be combined with group"),
         ({**TWO, "group_near": {**NEAR, "distance": 0}}, "greater than 0"),
     ],

@@ -131,6 +131,38 @@ def test_a_parameter_without_effect_on_these_data_is_refused(predict: str, param
         check_trainer(parse_sweep(sweep))
 
 
+BOTH = {"bundled": "breast_cancer", "numbers": {"mean area": "px", "worst area": "px"}}
+
+
+ALONE = {"data": {"table": {"bundled": "breast_cancer"}}}
+ONLY_BOTH = "space.values_weight: has an effect only with classes and numbers together; allowed: learning_rate"
+
+
+@pytest.mark.parametrize(
+    ("changes", "message"),
+    [
+        (
+            {"trainer": "boosting"},
+            "worst area beside classes are not allowed for boosting; allowed for: mlp",
+        ),
+        ({"objective": {"metric": "val_mae_mass"}}, "does not report 'val_mae_mass'"),
+        ({**ALONE, "space": {"values_weight": 0.3}}, ONLY_BOTH),
+        ({"space": {"values_weight": 5000}}, "space.values_weight: 5000"),
+    ],
+)
+def test_a_sweep_of_classes_and_numbers_is_checked(changes: dict[str, Any], message: str) -> None:
+    sweep = {
+        "name": "table",
+        "trainer": "mlp",
+        "data": {"table": BOTH},
+        "objective": {"metric": "val_macro_f1"},
+        "space": {"values_weight": 0.3, "mixup": 0.2, "loss": "mae"},
+    }
+    check_trainer(parse_sweep(sweep | {"trade_off": [{"metric": "val_rmse_mean area", "mode": "min"}]}))
+    with pytest.raises(RequestError, match=re.escape(message)):
+        check_trainer(parse_sweep(sweep | changes))
+
+
 def with_gaps(share: float = 0.3) -> tuple[Any, Any]:
     """Examples of three targets, and the same with gaps in each target."""
     whole = planes(n=180, n_targets=3)

@@ -105,8 +105,9 @@ class Source:
 
 def check_table(spec: SweepSpec, study: str) -> None:
     entry = find_trainer_entry(spec)
-    if entry is None or entry.kind != "table" or spec.data is None or not spec.data.targets("table"):
-        raise RequestError(f"Study {study!r} does not predict numbers of a table; allowed: data.table with numbers")
+    if entry is None or entry.kind != "table" or spec.data is None or spec.data.has_classes("table"):
+        text = f"Study {study!r} does not predict numbers alone, of a table"
+        raise RequestError(f"{text}; allowed: data.table with targets or predict: values")
     if spec.data.table is not None and spec.data.table.labels is not None:
         raise RequestError(
             f"Study {study!r} has its targets in data.table.labels; allowed: targets in the table itself"

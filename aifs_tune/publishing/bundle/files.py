@@ -114,8 +114,9 @@ def _with_exchange_files(
             missing[kind] = str(error)
     inputs = [f"{each} {kind} (n{''.join(f', {size}' for size in shape)})" for each, shape, kind in inputs_of(loaded)]
     targets = ", ".join(f"{one.name} [{one.unit}]" if one.unit else one.name for one in loaded.targets)
-    outputs = f"numbers: {targets}" if targets else f"probabilities: {', '.join(loaded.classes)}"
-    return ModelFiles(about, missing, "; ".join(inputs), outputs, str(loaded.facts["precision"]))
+    outputs = [f"probabilities: {', '.join(loaded.classes)}"] if loaded.classes else []
+    outputs += [f"numbers: {targets}"] if targets else []
+    return ModelFiles(about, missing, "; ".join(inputs), "; ".join(outputs), str(loaded.facts["precision"]))
 
 
 def _about_weights(name: str, trainer: str | None) -> tuple[str, str]:

@@ -60,10 +60,9 @@ def _unbiased(results: Mapping[str, Any]) -> list[dict[str, Any]]:
     """
     name, test, final = f"trial {results['best']['trial']}", results["test"], results["final_model"]
     if test is not None and test["candidate"] in (name, final and final["name"]):
-        of_parts = [test["classes"]] if "classes" in test else test["targets"]
         scores = {
             f"{each.get('name', '')} {score}".strip(): told["value"] if isinstance(told, Mapping) else told
-            for each in of_parts
+            for each in _scored(test)
             for score, told in each["scores"].items()
         }
         return [
@@ -126,12 +125,17 @@ def _scores(results: Mapping[str, Any]) -> str:
     return "\n".join([*lines, ""])
 
 
+def _scored(test: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """Scores of the classes, and of each target, on the test set."""
+    return [*([test["classes"]] if "classes" in test else []), *test.get("targets", ())]
+
+
 def _test_lines(test: Mapping[str, Any] | None) -> list[str]:
     if test is None:
         return ["\nThe test set has not been used yet."]
     at = "" if test["evaluated_at"] is None else f" on {test['evaluated_at'][:10]},"
     lines = [f"\nThe test set was used once,{at} to evaluate {test['candidate']}. It has no further use here.\n"]
-    for each in [test["classes"]] if "classes" in test else test["targets"]:
+    for each in _scored(test):
         for name, score in each["scores"].items():
             value, low, high = (
                 score.get(key) if isinstance(score, Mapping) else None for key in ("value", "low", "high")

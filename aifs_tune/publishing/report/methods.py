@@ -178,6 +178,8 @@ def _settings_text(context: ReportContext) -> str:
             if trainer.class_weights == "balanced"
             else f" The loss was the {loss}, with the same weight for all examples."
         )
+        if context.study.spec.data is not None and (numbers := context.study.spec.data.targets(data["kind"])):
+            text += f" To it the loss of {listed(map(cut, numbers))} was added, in units of their spread."
     elif data and "loss" not in context.study.spec.space:
         text += " The loss was the mean squared error, in units of the spread of each target."
     if trainer.name != "boosting" and (precision := _precision_of(context, trainer.precision)) is not None:

@@ -40,16 +40,12 @@ def test_set_section(context: ReportContext) -> ReportSection:
             none = "The study has no data of its own, so there is no test set."
         return ReportSection("Test set", (Paragraph(none, "note"),))
     head = Paragraph(test_set_text(context))
-    found = context.test_set_classes
-    if found is None:
-        return ReportSection("Test set", (head, *_regression_blocks(tested)))
-    blocks: list[ReportBlock] = [head, _scores_table(found), class_table(found), _confusion_figure(found)]
-    blocks += [
-        _calibration_figure(found),
-        *_curves_blocks(found),
-        *_signal_blocks(found),
-        *_worst_blocks(context, tested, found),
-    ]
+    found, blocks = context.test_set_classes, list[ReportBlock]([head])
+    if found is not None:
+        blocks += [_scores_table(found), class_table(found), _confusion_figure(found), _calibration_figure(found)]
+        blocks += [*_curves_blocks(found), *_signal_blocks(found), *_worst_blocks(context, tested, found)]
+    if tested.predictions.targets:
+        blocks += _regression_blocks(tested)
     return ReportSection("Test set", tuple(blocks))
 
 
@@ -270,10 +266,12 @@ def _regression_blocks(tested: HeldOutEvaluation) -> list[ReportBlock]:
     )
     counts = {target.n for target in targets}
     n = f"n = {targets[0].n:,}" if len(counts) == 1 else ", ".join(f"{cut(one.name)}: n = {one.n:,}" for one in targets)
-    caption = f"Scores on the test set, {n}."
+    of_numbers = " of the numbers" if tested.predictions.classes else ""
+    caption = f"Scores{of_numbers} on the test set, {n}."
     blocks: list[ReportBlock] = [Table(caption, ("target", "unit", "score", "value [95 % interval]"), rows, "lllr")]
+    y_true, y_pred = tested.predictions.of_targets
     for i, target in enumerate(targets[:6]):
-        blocks.append(_values_figure(target, tested.predictions.y_true[:, i], tested.predictions.y_pred[:, i]))
+        blocks.append(_values_figure(target, y_true[:, i], y_pred[:, i]))
     for target in targets:
         worst = tuple(
             (str(tested.predictions.rows[miss.index]), shown(miss.truth), shown(miss.predicted))

@@ -62,18 +62,18 @@ def test_set_text(context: ReportContext) -> str:
     tested = context.tested
     assert tested is not None
     found = context.test_set_classes
-    if found is not None:
-        scores = found.scores
-        return (
-            f"On the test set ({count(found.n, 'example')} that no trial has seen), {tested.candidate} has a macro F1 "
-            f"of {scores['macro_f1']} and an accuracy of {scores['accuracy']} (95 % intervals)."
-        )
     scores_of_targets = [
         f"{cut(each.name)}: R² {each.scores['r2']}, mean absolute error {each.scores['mae']}"
         f"{f' {each.unit}' if each.unit else ''}"
         for each in tested.values
     ]
-    return f"On the test set, {tested.candidate} has these scores (95 % intervals): {'; '.join(scores_of_targets)}."
+    if found is None:
+        return f"On the test set, {tested.candidate} has these scores (95 % intervals): {'; '.join(scores_of_targets)}."
+    text = (
+        f"On the test set ({count(found.n, 'example')} that no trial has seen), {tested.candidate} has a macro F1 of "
+        f"{found.scores['macro_f1']} and an accuracy of {found.scores['accuracy']} (95 % intervals)."
+    )
+    return f"{text} Of the numbers: {'; '.join(scores_of_targets)}." if scores_of_targets else text
 
 
 def _as_clause(comparison: Comparison) -> str:

@@ -128,6 +128,29 @@ def samples(n: int) -> pd.DataFrame:
     return frame
 
 
+def test_a_table_of_classes_and_numbers(url: str, tmp_path: Path) -> None:
+    samples(80).to_csv(tmp_path / "samples.csv", index=False)
+    table = {"file": str(tmp_path / "samples.csv"), "target": "kind", "numbers": {"yield": "kg"}, "missing": [-999]}
+    named = {"name": "mlp", "precision": "float32"}
+    sweep = {"trainer": named, "data": {"table": table}, "space": {"learning_rate": FIXED, "values_weight": 0.5}}
+    trained_study(url, sweep | {"objective": {"metric": "val_rmse_yield", "mode": "min"}}, epochs=3)
+    made = aifs_tune.export("mine", tmp_path / "bundle", storage=url)
+    assert "Output: probabilities: heavy, light; numbers: yield [kg]." in (made.folder / "README.md").read_text()
+    samples(20).drop(columns=["kind", "yield"]).to_csv(tmp_path / "new.csv", index=False)
+    model = aifs_tune.load_model(made.folder)
+    expected = model.predict_files([tmp_path / "new.csv"]).table
+    found, _ = answers_of_script(made.folder, tmp_path / "new.csv")
+    pd.testing.assert_frame_equal(found, expected, rtol=1e-5, atol=1e-5, check_dtype=False)
+    assert list(found.columns) == ["file", "class", "p_heavy", "p_light", "yield [kg]"]
+    np.testing.assert_allclose(found["p_heavy"] + found["p_light"], 1, atol=1e-5)
+    assert found["yield [kg]"].mean() == pytest.approx(samples(80)["yield"].mean(), rel=0.5)
+    explained = model.explain_files([tmp_path / "new.csv"], of="yield", most=2)
+    assert (explained.unit, [one.of for one in explained.each]) == ("kg", ["yield", "yield"])
+    np.testing.assert_allclose([one.answer for one in explained.each], expected["yield [kg]"][:2], rtol=1e-4)
+    of_class = model.explain_files([tmp_path / "new.csv"], most=2)
+    assert (of_class.unit, [one.of for one in of_class.each]) == ("probability", list(expected["class"][:2]))
+
+
 @pytest.mark.parametrize("predict", ["classes", "values"])
 @pytest.mark.parametrize("trainer", ["mlp", "boosting"])
 def test_tables(url: str, tmp_path: Path, trainer: str, predict: str) -> None:

@@ -11,6 +11,7 @@ from reported import add_noise, confirm, evaluate_test_set, sky_study
 
 from aifs_tune.analysis.confirmation import read_confirmation
 from aifs_tune.errors import NotFoundError, RequestError, StorageError
+from aifs_tune.publishing.bundle.model_card import _test_lines
 from aifs_tune.publishing.report import report_of, write_report
 from aifs_tune.publishing.report.blocks import Bullets, Code, Paragraph, ReportDocument, Table
 from aifs_tune.publishing.report.confirmation import confirmation_section
@@ -18,6 +19,7 @@ from aifs_tune.publishing.report.context import gather
 from aifs_tune.publishing.report.html import to_html
 from aifs_tune.publishing.report.markdown import to_markdown
 from aifs_tune.publishing.report.pdf import to_pdf
+from aifs_tune.publishing.report.test_set import test_set_section as section_of_test_set
 from aifs_tune.publishing.report.verdict import confirmed_text, verdict_section
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
@@ -139,6 +141,23 @@ def test_a_confirmed_study_says_by_how_much_with_its_interval(study: StudyRecord
     for key in ("nadeau2003", "holm1979", "wilcoxon1945", "efron1993", "naeini2015", "li2020"):
         assert f"[{key}]" in references
     assert "hansen2001" not in references
+
+
+def test_the_test_set_of_classes_and_numbers_has_scores_of_both(study: StudyRecord) -> None:
+    evaluate_test_set(study, CLASSES, ("energy",))
+    context = gather(study, with_data=False)
+    report = ReportDocument("", "", (verdict_section(context), section_of_test_set(context)), "")
+    text = words(report, "Verdict")
+    assert re.search(r"a macro F1 of 0\.\d+ .* Of the numbers: energy: R² 0\.9\d+ .*, mean absolute error 0\.\d+", text)
+    assert [row[0] for row in table(report, "Test set", "Classification report").rows][:-3] == list(CLASSES)
+    scores = table(report, "Test set", "Scores of the numbers")
+    assert ("energy", "GeV", "rmse") in {row[:3] for row in scores.rows}
+    assert context.tested is not None
+    told = context.tested.to_json()
+    assert [target["name"] for target in told["targets"]] == ["energy"]
+    lines = "\n".join(_test_lines(told))
+    assert "\n- accuracy: " in lines
+    assert "\n- energy rmse: " in lines
 
 
 def test_what_is_not_distinguishable_is_not_called_confirmed(study: StudyRecord) -> None:

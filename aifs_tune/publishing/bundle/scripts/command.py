@@ -31,7 +31,8 @@ def files_in(paths):
 def answers(names, values, settings):
     """Rows of the table of answers."""
     for name, row in zip(names, values.astype(np.float32), strict=True):
-        best = [settings["classes"][int(row.argmax())]] if settings["classes"] else []
+        classes = settings["classes"]
+        best = [classes[int(row[: len(classes)].argmax())]] if classes else []
         yield [name, *best, *row]
 
 
@@ -46,7 +47,7 @@ def main():
     titles = [
         f"{target['name']} [{target['unit']}]" if target["unit"] else target["name"] for target in settings["targets"]
     ]
-    head = ["class", *(f"p_{name}" for name in settings["classes"])] if settings["classes"] else titles
+    head = [*(["class"] if settings["classes"] else []), *(f"p_{name}" for name in settings["classes"]), *titles]
     n_rows = 0
     with open(asked.output, "w", newline="", encoding="utf-8") as written:
         table = csv.writer(written, lineterminator="\n")

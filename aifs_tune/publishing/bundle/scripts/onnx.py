@@ -1,5 +1,6 @@
 """A member of the model as a network in ONNX."""
 
+import numpy as np
 import onnxruntime
 
 
@@ -7,4 +8,4 @@ def member(file, settings):
     """The function that predicts examples with the network in a file."""
     session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
     names = [given.name for given in session.get_inputs()]
-    return lambda inputs: session.run(None, dict(zip(names, inputs, strict=True)))[0]
+    return lambda inputs: np.concatenate(session.run(None, dict(zip(names, inputs, strict=True))), axis=1)
