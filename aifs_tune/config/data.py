@@ -268,6 +268,19 @@ class Genes(StrictModel):
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
 
 
+class Showers(StrictModel):
+    """A simulated table of particles in a calorimeter, used when neither file nor bundled is given."""
+
+    events: int = Field(default=4000, ge=60, le=1_000_000, description="Number of particles; each is a row.")
+    resolution: float = Field(
+        default=0.15,
+        ge=0.01,
+        le=1,
+        description="Resolution of the energy of an electron of 1 GeV; it falls with the root of the energy.",
+    )
+    seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
+
+
 class NearRows(StrictModel):
     """Rows that stay in the same part as their numbers in some columns are nearly equal, such as compositions."""
 
@@ -315,7 +328,12 @@ class TableSpec(StrictModel):
     )
     bundled: Literal["breast_cancer"] | None = Field(default=None, description="A table that ships with scikit-learn.")
     simulate: Genes | None = Field(
-        default=None, description="Simulated data, used when neither file nor bundled is given."
+        default=None, description="Simulated genes, used when neither file nor bundled is given."
+    )
+    showers: Showers | None = Field(
+        default=None,
+        description="Simulated particles in a calorimeter, used when neither file nor bundled is given; target: "
+        "particle, and numbers: energy and start.",
     )
     target: Text = Field(default="target", description="Column to predict.")
     predict: Literal["classes", "values"] = Field(
@@ -366,6 +384,12 @@ class TableSpec(StrictModel):
     def _has_different_signs(self) -> TableSpec:
         if self.decimal == self.thousands and self.decimal != "auto":
             raise problem("thousands", f"{self.thousands!r} is the decimal sign too", "another sign, none or auto")
+        return self
+
+    @model_validator(mode="after")
+    def _is_one_simulation(self) -> TableSpec:
+        if self.simulate is not None and self.showers is not None:
+            raise problem("showers", "cannot be combined with simulate", "one of the two")
         return self
 
     @model_validator(mode="after")

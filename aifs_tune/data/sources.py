@@ -32,7 +32,7 @@ def locate(data: DataSpec, kind: str, asked_by: str) -> DataSpec:
         return data
     if kind == "table":
         table = data.table or TableSpec()
-        if table.file is None and table.bundled is None and table.simulate is None:
+        if not any((table.file, table.bundled, table.simulate, table.showers)):
             raise DataError(f"{asked_by} needs a table; give --data FILE or data.table")
         if table.labels is not None:
             labels = table.labels.model_copy(update={"file": table.labels.file.absolute()})

@@ -361,7 +361,9 @@ def name_of(spec: TableSpec) -> str:
     """Return the name of the table in messages."""
     if spec.file is not None:
         return f"table {shown(str(spec.file))}"
-    return f"table {spec.bundled}" if spec.bundled else "simulated genes"
+    if spec.bundled:
+        return f"table {spec.bundled}"
+    return "simulated genes" if spec.showers is None else "simulated showers"
 
 
 def load_table(spec: TableSpec) -> TableFile:
@@ -373,7 +375,7 @@ def load_table(spec: TableSpec) -> TableFile:
         If it cannot be read, has no rows or has a duplicate column.
     """
     if spec.file is None:
-        return TableFile(_bundled() if spec.bundled else simulate_genes(spec.simulate or Genes()))
+        return TableFile(_without_file(spec))
     where = name_of(spec)
     try:
         loaded = read_layout(spec.file, spec, where)
@@ -389,6 +391,16 @@ def load_table(spec: TableSpec) -> TableFile:
     if matrix is None or spec.counts == "raw" or (spec.counts == "auto" and not matrix.seems_counted):
         return loaded
     return replace(loaded, matrix=matrix.log_normalised())
+
+
+def _without_file(spec: TableSpec) -> pandas.DataFrame:
+    if spec.bundled:
+        return _bundled()
+    if spec.showers is None:
+        return simulate_genes(spec.simulate or Genes())
+    from aifs_tune.data.simulate.showers import simulate_showers
+
+    return simulate_showers(spec.showers)
 
 
 def _bundled() -> pandas.DataFrame:
