@@ -248,13 +248,19 @@ def _from_file(given: Any) -> Any:
 
 
 class Simulate(StrictModel):
-    """A simulated sky survey, used when no folder is given."""
+    """Simulated images, used when no folder is given."""
 
+    what: Literal["sky", "micrographs"] = Field(
+        default="sky", description="Kind of images: stars and galaxies, or grains, pores and cracks of a metal."
+    )
     images: int = Field(default=1000, ge=12, le=1_000_000, description="Number of images.")
     size: int = Field(default=64, ge=16, le=1024, description="Width and height of an image in pixels.")
     seed: int = Field(default=0, ge=0, lt=2**32, description="Random seed of the simulation.")
     difficulty: float = Field(
-        default=0.5, ge=0, le=1, description="From 0 (bright and sharp) to 1 (faint, blurred and crowded)."
+        default=0.5,
+        ge=0,
+        le=1,
+        description="From 0 (bright and sharp) to 1 (faint, blurred and crowded; of micrographs, faint and noisy).",
     )
 
 

@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from aifs_tune.data.images.near_duplicates import near_duplicates
     from aifs_tune.data.images.prepare import PreparedImages, prepare_images
     from aifs_tune.data.series.prepare import prepare_series
+    from aifs_tune.data.simulate.micrographs import simulate_micrographs
     from aifs_tune.data.simulate.moving_sky import simulate_moving_sky
     from aifs_tune.data.simulate.sky_fields import simulate_sky_fields
     from aifs_tune.data.tables import prepare_table
@@ -33,6 +34,7 @@ __all__ = [
     "prepare_images",
     "prepare_series",
     "prepare_table",
+    "simulate_micrographs",
     "simulate_moving_sky",
     "simulate_sky_fields",
 ]
@@ -52,6 +54,7 @@ __getattr__, __dir__ = lazy_names(
         "prepare_images": "images.prepare",
         "prepare_series": "series.prepare",
         "prepare_table": "tables",
+        "simulate_micrographs": "simulate.micrographs",
         "simulate_moving_sky": "simulate.moving_sky",
         "simulate_sky_fields": "simulate.sky_fields",
     },

@@ -128,7 +128,7 @@ def prepare(
 
         data = data.at(fetch(data.url, with_folder=_has_manifest(data, kind), tell=tell, progress=progress), kind)
     if _is_simulated(data, kind):
-        tell(f"no data were given, so simulated {_SIMULATED[kind]} are used; give yours with --data")
+        tell(f"no data were given, so simulated {_simulated_kind(data, kind)} are used; give yours with --data")
     if kind != "images":
         prepared = _prepared_examples(data, kind, strict, tell, tell_early or tell, progress)
         for line in prepared.lines:
@@ -182,6 +182,13 @@ _SIMULATED = {
     "frames": "frames of a sky",
     "bodies": "fields",
 }
+
+
+def _simulated_kind(data: DataSpec, kind: str) -> str:
+    """What the simulated data of this kind show."""
+    if kind == "images" and data.simulate is not None and data.simulate.what == "micrographs":
+        return "micrographs"
+    return _SIMULATED[kind]
 
 
 def _is_simulated(data: DataSpec, kind: str) -> bool:
@@ -276,7 +283,16 @@ def _prepared_bodies(data: DataSpec, strict: bool, tell: Callable[[str], None], 
     return prepare_bodies(data, strict=strict, progress=progress)
 
 
-def _simulated(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
+def _simulated(asked: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
+    if asked.what == "micrographs":
+        from aifs_tune.data.simulate.micrographs import simulate_micrographs
+
+        tell(f"simulated micrographs: {asked.images} images of {asked.size} px")
+        return simulate_micrographs(asked, progress).parent
+    return _simulated_sky(asked, tell, progress)
+
+
+def _simulated_sky(sky: Simulate, tell: Callable[[str], None], progress: Progress) -> Path:
     from aifs_tune._util.cache import cache_root
     from aifs_tune.data.simulate.sky import VERSION, simulate_sky
 

@@ -57,6 +57,7 @@ def test_the_files_that_ship() -> None:
         "gene_expression_trees",
         "light_curves",
         "magic_gamma",
+        "micrographs",
         "particles",
         "quick_sky",
         "radio_galaxies",

@@ -1,1 +1,1 @@
-"""Simulated data with known classes and values: sky surveys, moving sources and time series."""
+"""Simulated data with known classes and values: sky surveys, moving sources, micrographs and time series."""
