@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from aifs_tune.publishing.bundle.load import import_study
     from aifs_tune.publishing.bundle.model import load_model
     from aifs_tune.publishing.bundle.reproduce import reproduce
+    from aifs_tune.publishing.columns.write import select_columns
     from aifs_tune.publishing.explanation.write import explain
     from aifs_tune.publishing.report import write_report
     from aifs_tune.storage import Storage
@@ -63,6 +64,7 @@ __all__ = [
     "rename_study",
     "reproduce",
     "resume",
+    "select_columns",
     "tune",
     "write_report",
 ]
@@ -95,6 +97,7 @@ __getattr__, __dir__ = lazy_names(
         "rename_study": "study.manage",
         "reproduce": "publishing.bundle.reproduce",
         "resume": "execution",
+        "select_columns": "publishing.columns.write",
         "tune": "execution.tune",
         "write_report": "publishing.report",
     },

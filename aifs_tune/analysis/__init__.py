@@ -7,6 +7,8 @@ from aifs_tune._util.lazy import lazy_names
 if TYPE_CHECKING:
     from aifs_tune.analysis.bootstrap import Resampling
     from aifs_tune.analysis.classification import HeldOutClasses, evaluate_classes
+    from aifs_tune.analysis.column_graph import ColumnEdge, ColumnGraph
+    from aifs_tune.analysis.column_selection import ColumnGroup, SelectedColumns
     from aifs_tune.analysis.explanation import Explanation, Explanations
     from aifs_tune.analysis.paired import Comparison, compare_all
     from aifs_tune.analysis.regression import HeldOutTarget, evaluate_values
@@ -15,6 +17,9 @@ if TYPE_CHECKING:
 
 __all__ = [
     "Analysis",
+    "ColumnEdge",
+    "ColumnGraph",
+    "ColumnGroup",
     "Comparison",
     "Explanation",
     "Explanations",
@@ -22,6 +27,7 @@ __all__ = [
     "HeldOutTarget",
     "Resampling",
     "Scores",
+    "SelectedColumns",
     "Split",
     "analyse",
     "compare_all",
@@ -34,6 +40,9 @@ __getattr__, __dir__ = lazy_names(
     __name__,
     {
         "Analysis": "study_tables",
+        "ColumnEdge": "column_graph",
+        "ColumnGraph": "column_graph",
+        "ColumnGroup": "column_selection",
         "Comparison": "paired",
         "Explanation": "explanation",
         "Explanations": "explanation",
@@ -41,6 +50,7 @@ __getattr__, __dir__ = lazy_names(
         "HeldOutTarget": "regression",
         "Resampling": "bootstrap",
         "Scores": "scores",
+        "SelectedColumns": "column_selection",
         "Split": "scores",
         "analyse": "study_tables",
         "compare_all": "paired",

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     import pandas
 
     from aifs_tune.analysis.classification import HeldOutClasses
+    from aifs_tune.analysis.column_selection import SelectedColumns
     from aifs_tune.analysis.confirmation import Confirmation
     from aifs_tune.analysis.final_model import FinalModel
     from aifs_tune.analysis.test_part import HeldOutEvaluation
@@ -414,6 +415,17 @@ def render_contributions(importance: Mapping[str, float], unit: str) -> Renderab
         table.add_row(Text(name), number(value))
     more = len(importance) - _COLUMNS_SHOWN
     return Group(table, Text(f"and {more} more columns: columns.csv")) if more > 0 else table
+
+
+def render_columns(found: SelectedColumns) -> RenderableType:
+    """Chosen groups of columns, the most frequent and important first."""
+    table = Table("columns", "frequency", "importance", "sd")
+    for group in found.chosen[:_COLUMNS_SHOWN]:
+        more = len(group.columns) - _NAMES_SHOWN
+        names = ", ".join(group.columns[:_NAMES_SHOWN]) + (f" and {more} more" if more > 0 else "")
+        table.add_row(Text(names), f"{group.frequency:.0%}", number(group.importance), number(group.importance_sd))
+    more = len(found.chosen) - _COLUMNS_SHOWN
+    return Group(table, Text(f"and {more} more groups: columns.csv")) if more > 0 else table
 
 
 def render_test_results(found: HeldOutEvaluation) -> RenderableType:
