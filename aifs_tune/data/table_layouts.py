@@ -193,33 +193,51 @@ def _of_samples(about: Mapping[str, list[list[str]]], n: int) -> dict[str, list[
 def _of_10x(file: Path, spec: TableSpec, where: str) -> TableFile:
     """Matrix of 10x Genomics: ``matrix.mtx``, ``barcodes.tsv`` and ``features.tsv`` or ``genes.tsv``, also packed."""
     from scipy.io import mmread
-    from scipy.sparse import csr_array
 
-    folder = file if file.is_dir() else file.parent
-    found = [file] if file.is_file() else _ending(folder, "matrix.mtx")
+    found = [file] if file.is_file() else _ending(file, "matrix.mtx")
     if len(found) != 1:
         raise DataError(f"{where}: {len(found)} files matrix.mtx or matrix.mtx.gz; allowed in a folder: one")
-    prefix = found[0].name.partition("matrix.mtx")[0] if "matrix.mtx" in found[0].name else ""
-    barcodes = _beside(folder, prefix, ("barcodes.tsv", "barcodes.txt"), where)
-    features = _beside(folder, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"), where)
+    return _named_beside(
+        found[0], lambda: mmread(found[0], spmatrix=False), spec, where, kind="a 10x matrix", genes_first=True
+    )
+
+
+def _named_beside(
+    file: Path, read: Callable[[], Any], spec: TableSpec, where: str, *, kind: str, genes_first: bool
+) -> TableFile:
+    """A matrix whose cells and genes are named by files beside it, as those of 10x.
+
+    Their numbers tell the rows from the columns; if they are equal, the rows are genes with ``genes_first``.
+    """
+    from scipy.sparse import csr_array
+
+    prefix = file.name.partition("matrix.")[0] if "matrix." in file.name else ""
+    barcodes = _beside(file.parent, prefix, ("barcodes.tsv", "barcodes.txt"), where)
+    features = _beside(file.parent, prefix, ("features.tsv", "genes.tsv", "features.txt", "genes.txt"), where)
     cells = [line.split("\t")[0].strip() for line in decoded_text(barcodes, where).splitlines() if line.strip()]
     genes = [line.split("\t") for line in decoded_text(features, where).splitlines() if line.strip()]
-    values = mmread(found[0], spmatrix=False)
-    if values.shape == (len(genes), len(cells)):
+    values = read()
+    if values.shape == (len(genes), len(cells)) and (genes_first or len(genes) != len(cells)):
         values = values.T
     elif values.shape != (len(cells), len(genes)):
         raise DataError(
-            f"{where}: {found[0].name} has {values.shape[0]} x {values.shape[1]} entries; allowed: "
+            f"{where}: {file.name} has {values.shape[0]} x {values.shape[1]} entries; allowed: "
             f"{len(genes)} genes ({features.name}) x {len(cells)} cells ({barcodes.name})"
         )
-    made = _of_cells(csr_array(values, dtype=np.float32), cells, genes, spec, where)
-    return replace(made, files=(found[0], barcodes, features))
+    made = _of_cells(csr_array(values, dtype=np.float32), cells, genes, spec, where, kind=kind)
+    return replace(made, files=(file, barcodes, features))
 
 
 def _of_cells(
-    values: Any, cells: Sequence[str], genes: Sequence[Sequence[str]], spec: TableSpec, where: str
+    values: Any,
+    cells: Sequence[str],
+    genes: Sequence[Sequence[str]],
+    spec: TableSpec,
+    where: str,
+    *,
+    kind: str = "a 10x matrix",
 ) -> TableFile:
-    """A 10x matrix; of each gene its identifier, name and type, of which only the first must be there."""
+    """A matrix as 10x names it: of each gene its identifier, name and type, of which only the first must be there."""
     import pandas
 
     types = [gene[2].strip() for gene in genes if len(gene) > 2]
@@ -228,7 +246,7 @@ def _of_cells(
     if len(kept) < len(genes):
         values = values[:, kept]
     values.sort_indices()
-    note = f"a 10x matrix: {len(cells)} cells of {len(genes)} genes"
+    note = f"{kind}: {len(cells)} cells of {len(genes)} genes"
     frame = pandas.DataFrame({"barcode": list(cells)})
     return TableFile(frame, (note, *notes, *_renamed(n_changed)), matrix=Matrix(values, names))
 
@@ -276,14 +294,24 @@ def _of_npz(file: Path, spec: TableSpec, where: str) -> TableFile:
     arrays, pickled = dict[str, NDArray[Any]](), list[str]()
     check_unpacked(file, where)
     with np.load(file, allow_pickle=False) as archive:
+        if {"format", "shape", "data"} <= set(archive.files):
+            return _named_beside(file, lambda: _sparse(file), spec, where, kind="a sparse matrix", genes_first=False)
         for name in archive.files:
             try:
                 arrays[name] = np.asarray(archive[name])
             except ValueError:
                 pickled.append(name)
-    if {"indices", "indptr", "format"} <= set(arrays):
-        raise DataError(f"{where}: is a sparse matrix without names and classes; allowed: {_ARRAYS}, or AnnData")
     return _of_arrays(arrays, pickled, spec, where)
+
+
+def _sparse(file: Path) -> Any:
+    """Matrix that ``scipy.sparse.save_npz`` wrote."""
+    from scipy.sparse import load_npz
+
+    values = load_npz(file)
+    if hasattr(values, "check_format"):
+        values.check_format(full_check=True)  # indices out of range would read other memory
+    return values
 
 
 def _of_arrays(arrays: Mapping[str, NDArray[Any]], pickled: Sequence[str], spec: TableSpec, where: str) -> TableFile:

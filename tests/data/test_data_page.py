@@ -213,7 +213,7 @@ TREES: dict[tuple[str, str], Callable[[Path], None]] = {
     ("Tables", "Rows and a column of classes"): table("tissue", "cells.csv"),
     ("Tables", "Rows and a column of numbers"): table("dose", "cells.parquet"),
     ("Tables", "Genes in rows, and a list of samples"): genes_in_rows,
-    ("Tables", "AnnData, 10x folders, GEO series matrices"): cells,
+    ("Tables", "AnnData, 10x folders, sparse NPZ, GEO series matrices"): cells,
     ("Tables", "Arrays"): array_of_rows,
     ("Series", "A folder for each class"): classes_of_series,
     ("Series", "The same in FITS, miniSEED, NumPy"): lambda at: classes_of_series(at, as_fits),

@@ -26,6 +26,7 @@ from aifs_tune.data.matrix import Matrix, distinct_names
 from aifs_tune.data.new_files import NewExamples, Preparation, files_in
 from aifs_tune.data.series.files import load_collection
 from aifs_tune.data.table_files import read_table
+from aifs_tune.data.table_layouts import read_layout
 from aifs_tune.errors import DataError, MissingPackageError
 
 N, GENES = 90, 40
@@ -98,6 +99,19 @@ def tenx_hdf(folder: Path) -> Path:
     return folder / "filtered.h5"
 
 
+def sparse_npz(folder: Path) -> Path:
+    plain = tenx(folder)
+    (plain / "matrix.mtx").unlink()
+    scipy.sparse.save_npz(plain / "matrix.npz", scipy.sparse.csr_array(COUNTS))
+    return plain / "matrix.npz"
+
+
+def sparse_npz_with_genes_in_rows(folder: Path) -> Path:
+    file = sparse_npz(folder)
+    scipy.sparse.save_npz(file, scipy.sparse.coo_array(COUNTS.T))
+    return file
+
+
 def of_anndata(folder: Path, x: Any, name: str = "cells.h5ad") -> Path:
     with pd.option_context("future.infer_string", False):
         obs = pd.DataFrame({"tissue": pd.Categorical(TISSUE), "n": COUNTS.sum(axis=1)}, index=CELLS)
@@ -107,7 +121,9 @@ def of_anndata(folder: Path, x: Any, name: str = "cells.h5ad") -> Path:
     return folder / name
 
 
-@pytest.mark.parametrize("make", [genes_in_rows, tenx, tenx_packed, tenx_hdf])
+@pytest.mark.parametrize(
+    "make", [genes_in_rows, tenx, tenx_packed, tenx_hdf, sparse_npz, sparse_npz_with_genes_in_rows]
+)
 def test_counts_of_genes_with_labels_in_a_second_file(
     make: Callable[[Path], Path], labels: Path, tmp_path: Path
 ) -> None:
@@ -128,6 +144,33 @@ def test_counts_of_genes_with_labels_in_a_second_file(
     assert values(raw)[0] == ["G3", "G1"]
     np.testing.assert_allclose(values(raw)[1], COUNTS[:, [3, 1]], atol=1e-4)
     assert "labels.csv" in found.files.path
+
+
+def test_sparse_arrays_need_their_names_and_indices_that_are_there(labels: Path, tmp_path: Path) -> None:
+    file = sparse_npz(tmp_path)
+    section = {"labels": {"file": labels, "label": "kind"}}
+    (file.parent / "barcodes.tsv").rename(tmp_path / "barcodes.tsv")
+    with pytest.raises(DataError, match=r"no barcodes\.tsv beside the matrix; allowed: barcodes\.tsv, barcodes\.txt"):
+        prepared(file, **section)
+    (tmp_path / "barcodes.tsv").rename(file.parent / "barcodes.tsv")
+    scipy.sparse.save_npz(file, scipy.sparse.csc_array(COUNTS[:, 1:]))
+    with pytest.raises(DataError, match=r"matrix\.npz has 90 x 39 entries; allowed: 40 genes .* x 90 cells"):
+        prepared(file, **section)
+    with np.load(file) as archive:
+        spoilt = {**archive, "shape": COUNTS.shape, "indices": archive["indices"] + 10**6}
+    np.savez(file, **spoilt)
+    with pytest.raises(DataError, match=r"matrix\.npz.* cannot be read"):
+        prepared(file, **section)
+
+
+def test_of_a_square_sparse_matrix_the_rows_are_cells(tmp_path: Path) -> None:
+    square = np.arange(1600).reshape(40, 40)
+    file = sparse_npz(tmp_path)
+    (file.parent / "barcodes.tsv").write_text("\n".join(CELLS[:40]))
+    scipy.sparse.save_npz(file, scipy.sparse.csr_array(square))
+    table = read_layout(file, TableSpec(file=file), "table matrix.npz")
+    assert table.matrix is not None
+    np.testing.assert_array_equal(table.matrix.values.toarray(), square)
 
 
 @pytest.mark.parametrize("is_sparse", [True, False])
