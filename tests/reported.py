@@ -7,7 +7,7 @@ import random
 
 import numpy as np
 
-from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of
+from aifs_tune.analysis.candidates import BASELINE, Candidate, candidates_of, chosen_candidates
 from aifs_tune.analysis.confirmation import start_confirmation
 from aifs_tune.artifacts.trial_artifacts import TrialArtifacts
 from aifs_tune.config.cross_validation import SIZES, CrossValidation
@@ -142,3 +142,33 @@ def hostile_study(url: str, n_trials: int = 24) -> Study:
         else:
             study.tell(trial, (math.log10(trial.params["x"]) + 2) ** 2 + draw.gauss(0, 0.1), seconds=draw.random())
     return study
+
+
+def genes_studies(storage: Storage) -> list[StudyRecord]:
+    """Two studies of an mlp on the same table: ``genes``, and ``genes-tpe`` with another sampler and search space."""
+    made = []
+    for name, sampler, dropouts, width in (
+        ("genes", "random", (0.1, 0.2, 0.3), {"type": "int", "low": 8, "high": 32}),
+        ("genes-tpe", "tpe", (0.4, 0.6), {"type": "int", "low": 8, "high": 64}),
+    ):
+        document = {
+            "name": name,
+            "trainer": "mlp",
+            "data": {"table": {"bundled": "breast_cancer"}},
+            "search": {"sampler": sampler},
+            "space": {"dropout": {"type": "float", "low": 0, "high": 0.9, "unit": "fraction"}, "width": width},
+        }
+        study = start_study(storage, parse_sweep(document), name)
+        for dropout in dropouts:
+            study.enqueue({"dropout": dropout, "width": 16})
+            study.tell(study.ask(), {"val_macro_f1": 0.5 + dropout})
+        made.append(study)
+    return made
+
+
+def retrain(first: StudyRecord, others: list[str], scores: list[float]) -> StudyRecord:
+    """What ``aifs-tune compare`` leaves: the best of ``first`` and ``others`` trained again, with these scores."""
+    candidates = chosen_candidates(first, others)
+    created = start_confirmation(first.storage, first.spec, f"{first.name}-compare", candidates, CROSS_VALIDATION)
+    tell_scores(created, dict(zip([each.name for each in candidates], scores, strict=True)))
+    return created

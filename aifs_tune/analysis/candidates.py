@@ -107,6 +107,11 @@ def _entered(study: StudyRecord, entry: str) -> Candidate:
     return candidate
 
 
+def study_of(candidate: Candidate, study: StudyRecord) -> str:
+    """Return the name of the study whose trial a candidate of :func:`chosen_candidates` for ``study`` is."""
+    return candidate.name.rpartition(" trial ")[0] or study.name
+
+
 def _check_comparable(study: StudyRecord, other: StudyRecord) -> None:
     for part in ("trainer", "objective"):
         if getattr(study.spec, part) != getattr(other.spec, part):

@@ -116,7 +116,7 @@ def start_confirmation(
     RequestError
         If ``spec`` has no trainer, or uses cross-validation already.
     """
-    asked = _with_cross_validation(spec, cv)
+    asked = confirmation_spec(spec, cv)
     wanted = [each.to_json() for each in candidates]
     for candidate in _names(name):
         there = find_study(storage, candidate)
@@ -132,7 +132,14 @@ def _names(name: str) -> Iterator[str]:
     yield from (f"{name}-{n}" for n in range(2, _MAX_NAMES + 1))
 
 
-def _with_cross_validation(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
+def confirmation_spec(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
+    """Return the sweep that trains configurations of ``spec`` on each split of ``cv``.
+
+    Raises
+    ------
+    RequestError
+        If ``spec`` has no trainer, uses cross-validation already, or has no data for several folds.
+    """
     if spec.trainer is None:
         raise RequestError(
             f"{spec.name} has no trainer. To measure a configuration of an instrument again, enqueue it."
@@ -177,15 +184,19 @@ def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[
     return storage.transact(create, name)
 
 
+def confirmations_of(study: StudyRecord, suffix: str) -> Iterator[Confirmation]:
+    """Yield the confirmations ``STUDY-suffix`` of ``study`` that have a result, the oldest first."""
+    for name in _names(f"{study.name}-{suffix}"):
+        if find_study(study.storage, name) is None:
+            return
+        with suppress(NotFoundError):
+            yield read_confirmation(study.storage, name)
+
+
 def newest_confirmation(study: StudyRecord) -> Confirmation | None:
     """Return the newest confirmation of ``study`` that has a result; None if it was never confirmed."""
-    found = None
-    for name in _names(f"{study.name}-confirm"):
-        if find_study(study.storage, name) is None:
-            return found
-        with suppress(NotFoundError):
-            found = read_confirmation(study.storage, name)
-    return found
+    found = list(confirmations_of(study, "confirm"))
+    return found[-1] if found else None
 
 
 def read_confirmation(storage: Storage, name: str) -> Confirmation:

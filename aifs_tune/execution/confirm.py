@@ -32,6 +32,9 @@ from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
 from aifs_tune.study.record import StudyRecord
 
+DEFAULT_CV = CrossValidation(folds=5, repeats=2)
+"""Folds and repeats of a confirmation unless others are given."""
+
 
 @dataclass(frozen=True)
 class SweepOptions:
@@ -109,7 +112,7 @@ def confirm_candidates(
 ) -> Confirmation:
     """Like :func:`confirm`, for the candidates of ``choose``, baseline first, in a study named ``STUDY-suffix``."""
     opened = Storage(storage)
-    asked = cv or CrossValidation(folds=5, repeats=2)
+    asked = cv or DEFAULT_CV
     if asked.n_splits < 2:
         raise RequestError(
             "folds, repeats: one training of each configuration gives no verdict, as its noise is not known; allowed: "
@@ -240,7 +243,7 @@ def measure_noise(
         raise RequestError(f"{spec.name}: its space has no default configuration; give each parameter a default")
     opened = Storage(storage, create=True)
     with opened.writing():
-        asked = cv or CrossValidation(folds=5, repeats=2)
+        asked = cv or DEFAULT_CV
         created = start_confirmation(
             opened, spec, f"{spec.name}{SUFFIX}", [Candidate(BASELINE, None, decoded_params(default))], asked
         )

@@ -80,7 +80,7 @@ def _of_comparisons(found: Confirmation) -> dict[str, Any]:
     return _summary(CONFIRMED if best_confirmed(found) else NOT_CONFIRMED, confirmed_text(found)) | {
         "confirmation": split_name(found.study.name)[1],
         "score": _score(leader, expected_score(found, candidate)),
-        "comparisons": [_comparison(each) for each in found.comparisons],
+        "comparisons": [comparison_entry(each) for each in found.comparisons],
     }
 
 
@@ -114,7 +114,8 @@ def _score(name: str, score: ExpectedScore | None) -> dict[str, Any] | None:
     return {"configuration": name, **entry}
 
 
-def _comparison(comparison: Comparison) -> dict[str, Any]:
+def comparison_entry(comparison: Comparison) -> dict[str, Any]:
+    """Return what is told of a comparison with the baseline."""
     kept = ("name", "verdict", "difference", "interval", "confidence", "p_adjusted", "text")
     entry = comparison.to_dict()
     return {name: entry[name] for name in kept}

@@ -31,7 +31,7 @@ BODY_TIMEOUT_S = 10.0
 """Seconds within which a client must send a body."""
 DRAIN_S = 1.0
 """Seconds for which the rest of a refused body is read before the connection is closed."""
-PUBLIC_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in"})
+PUBLIC_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in", "/compare"})
 PUBLIC_PREFIXES = ("/page/", "/studies/")
 """Paths without authentication: the OpenAPI description and the static pages contain no data of any study."""
 SIGN_IN = "/sign-in"

@@ -32,6 +32,12 @@ async def sign_in_page(request: Request) -> Response:
     return _file(request, "sign_in.html")
 
 
+@router.get("/compare")
+async def compare_page(request: Request) -> Response:
+    """Page that compares studies, which its query names."""
+    return _file(request, "compare.html")
+
+
 @router.get("/studies/{study}")
 async def study_page(request: Request, study: str) -> Response:
     """Page of one study; it is the same for every name, and ``/v1`` tells whether the study exists."""

@@ -63,6 +63,13 @@ export function pagePath(path) {
   return project === null ? path : `${path}?project=${encodeURIComponent(project)}`;
 }
 
+/** Return the path of the page that compares studies of the same project. */
+export function comparePath(studies) {
+  const query = new URLSearchParams(studies.map((study) => ["studies", study]));
+  if (project !== null) query.set("project", project);
+  return `/compare?${query}`;
+}
+
 async function signOut() {
   await fetch("/v1/session", { method: "DELETE" });
   location.assign("/sign-in");

@@ -1,16 +1,18 @@
-// List of the studies of a project with their progress: searched, filtered, sorted, put aside and deleted.
+// List of the studies of a project with their progress: searched, filtered, sorted, compared, put aside and deleted.
 
 import { element, replace, scrollable, table } from "./elements.js";
 import { moment, number } from "./formats.js";
-import { get, pagePath, poll, post, ServiceError, showCaller } from "./service.js";
+import { comparePath, get, pagePath, poll, post, ServiceError, showCaller } from "./service.js";
 
 const REFRESH_MS = 2000;
 const byId = (id) => document.getElementById(id);
 const status = byId("status");
+const MAX_COMPARED = 6;
 const FILTERS = ["search", "state", "goal"];
 const chosen = new URLSearchParams(location.search);
 let all = { studies: [], unreadable: [] };
 let shownTag = null;
+let shownChoice = null;
 let caller = null;
 
 async function allStudies() {
@@ -83,8 +85,43 @@ function choose(changes) {
     if (value === "") chosen.delete(key);
     else chosen.set(key, value);
   }
-  history.replaceState(null, "", `${location.pathname}${chosen.size ? `?${chosen}` : ""}`);
+  keepInAddress();
   draw();
+}
+
+function keepInAddress() {
+  history.replaceState(null, "", `${location.pathname}${chosen.size ? `?${chosen}` : ""}`);
+}
+
+/** Say how many studies are chosen to be compared, with the link to their comparison. */
+function drawChoice() {
+  const known = new Set(all.studies.map(({ study }) => study));
+  const names = chosen.getAll("studies").filter((name) => known.has(name));
+  byId("choice").hidden = known.size < 2;
+  if (shownChoice === names.join()) return; // what is said again is read out again
+  shownChoice = names.join();
+  const n = names.length;
+  const link = element("a", { href: comparePath(names), "data-key": "compare" }, `Compare ${n} studies`);
+  const clear = element("button", { type: "button", "data-key": "clear", onclick: () => choose({ studies: "" }) }, "Choose none");
+  const hint = n === 0 ? "Tick two or more studies to compare them." : n === 1 ? "Tick one more study to compare." : `At most ${MAX_COMPARED} studies are compared.`;
+  const isPossible = n > 1 && n <= MAX_COMPARED;
+  replace(byId("choice"), [isPossible ? link : element("span", { class: "note" }, hint), ...(n ? [clear] : [])]);
+}
+
+function tickBox({ study }) {
+  const box = element("input", {
+    type: "checkbox",
+    "aria-label": `Compare ${study}`,
+    "data-key": `compare ${study}`,
+    onchange: () => {
+      if (box.checked) chosen.append("studies", study);
+      else chosen.delete("studies", study);
+      keepInAddress();
+      drawChoice();
+    },
+  });
+  box.checked = chosen.has("studies", study);
+  return box;
 }
 
 /** Change a study now or not at all: neither is to happen later by surprise. */
@@ -135,7 +172,7 @@ function row(study) {
       })
     : null;
   return [
-    link,
+    all.studies.length < 2 ? link : element("div", { class: "tick" }, tickBox(study), link),
     element("div", { class: "bar" }, bar, study.n_requested ? `${finished} of ${study.n_requested}` : finished),
     goalsOf(study).join(", "),
     number(study.value),
@@ -171,6 +208,7 @@ function draw() {
         : `${n}, ${running} ${running === 1 ? "trial" : "trials"} running${aside}`;
   if (status.textContent !== text) status.textContent = text;
   byId("filters").hidden = all.studies.length === 0;
+  drawChoice();
   const columns = [...COLUMNS.map(heading), ...(caller.scope === "manage" ? [{ title: "Manage" }] : [])];
   replace(
     byId("studies"),

@@ -5,5 +5,5 @@ import { pagePath } from "./service.js";
 
 export function trialLink(study, trial, text = String(trial)) {
   const href = pagePath(`/studies/${encodeURIComponent(study)}/trials/${trial}`);
-  return element("a", { href, "data-key": `trial ${trial}` }, text);
+  return element("a", { href, "data-key": `trial ${trial} of ${study}` }, text);
 }

@@ -7,7 +7,7 @@ import { pagePath } from "./service.js";
 const BADGES = { confirmed: "Confirmed", "not confirmed": "Not confirmed", "not confirmed yet": "Not confirmed yet" };
 const CLASSES = { confirmed: "good", "not confirmed": "bad" };
 
-const studyLink = (name) => element("a", { href: pagePath(`/studies/${encodeURIComponent(name)}`), "data-key": `study ${name}` }, name);
+export const studyLink = (name) => element("a", { href: pagePath(`/studies/${encodeURIComponent(name)}`), "data-key": `study ${name}` }, name);
 const range = (interval, confidence) => (interval === null ? "" : ` [${number(interval[0])}, ${number(interval[1])}] (${number(100 * confidence)} % interval)`);
 const scoreText = ({ metric, mean, interval, confidence }) => `${metric} ${number(mean)}${range(interval, confidence)}`;
 
@@ -24,7 +24,7 @@ function facts({ confirmation, score, noise, final }) {
   return element("dl", { class: "facts" }, rows.map(([title, shown]) => element("div", {}, element("dt", {}, title), element("dd", {}, shown))));
 }
 
-function comparisonTable(comparisons) {
+export function comparisonTable(comparisons) {
   const columns = [
     { title: "Configuration" },
     { title: "Verdict" },
@@ -43,6 +43,12 @@ function comparisonTable(comparisons) {
   return scrollable("Comparisons, as a table", table(caption, columns, rows));
 }
 
+/** Create a sentence that says what to do next, with its command; nothing where there is none. */
+export function nextStep(text, command) {
+  if (text === null) return [];
+  return element("p", {}, element("strong", {}, "Next: "), text, command === null ? [] : [" ", element("code", {}, command)]);
+}
+
 /** Create the parts of the section: the verdict in words, its figures, remarks, and next_step with its command. */
 export function verdictParts(verdict) {
   const { outcome, text, comparisons, remarks, next_step, command } = verdict;
@@ -57,11 +63,10 @@ export function verdictParts(verdict) {
           element("summary", { "data-key": "comparisons summary" }, "Compared with the baseline"),
           comparisonTable(comparisons),
         );
-  const next = command === null ? [] : [" ", element("code", {}, command)];
   return [
     element("p", { class: "lead" }, badge, rest),
     facts(verdict),
-    next_step === null ? [] : element("p", {}, element("strong", {}, "Next: "), next_step, next),
+    nextStep(next_step, command),
     remarks.map((remark) => element("p", { class: "note" }, remark)),
     details,
   ].flat();
