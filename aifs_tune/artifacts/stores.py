@@ -37,7 +37,8 @@ _MB = 1e6
 class ArtifactStore(Protocol):
     """Store of entries by name, ``TRIAL/ENTRY``, that all machines share.
 
-    Entries that belong to no trial, such as ``data/ENTRY``, can be put and fetch too; the other methods ignore them.
+    Entries that belong to no trial, such as ``data/ENTRY``, can be put, fetched and removed too, and listed by the name
+    of their folder; what concerns all trials ignores them.
     All methods may block, and raise :class:`StorageError` if the store does not answer, or OSError if a disk is full.
     """
 
@@ -57,7 +58,7 @@ class ArtifactStore(Protocol):
         ...
 
     def names(self, trial: str | None = None) -> list[str]:
-        """Return the names of all entries, or of those of a trial, in sorted order."""
+        """Return the names of the entries of all trials, or of one folder such as that of a trial, in sorted order."""
         ...
 
     def remove(self, name: str) -> None:
@@ -187,11 +188,11 @@ class ObjectStore:
             yield objects, root.rstrip("/")
 
     def _keys(self, trial: str | None = None) -> list[str]:
-        """Return the paths of all objects, or of those of a trial, below the URL."""
+        """Return the paths of the objects of all trials, or of one folder, below the URL."""
         with self._open() as (objects, root):
             found = objects.find(f"{root}/{trial}" if trial else root, timeout=_limit_s())
             keys = sorted(key.removeprefix(f"{root}/") for key in found)
-        return [key for key in keys if _TRIAL.fullmatch(key.partition("/")[0])]
+        return [key for key in keys if trial or _TRIAL.fullmatch(key.partition("/")[0])]
 
     def _find_manifest(self, name: str) -> _Manifest | None:
         try:

@@ -18,6 +18,7 @@ from aifs_tune.service.charts import Importances
 from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
 from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.problems import MEDIA_TYPE
+from aifs_tune.service.publisher import Publisher
 from aifs_tune.service.strict_json import encoded, read_json
 from aifs_tune.service.tokens import Caller, Scope
 from aifs_tune.service.writer import Writer
@@ -111,6 +112,7 @@ class AppContext:
         self.writer = Writer(storage)
         self.changes = ChangeFeed(self)
         self.importances = Importances()
+        self.publisher = Publisher(storage)
         self._readers = ThreadPoolExecutor(READERS, thread_name_prefix="aifs-tune reader")
         self._checker = ThreadPoolExecutor(1, thread_name_prefix="aifs-tune checker")
         self._n_waiting = self._n_checks = 0
@@ -150,6 +152,7 @@ class AppContext:
     def close(self) -> None:
         """Complete all waiting writes, then end the threads."""
         self.writer.close()
+        self.publisher.close()
         self._checker.shutdown(wait=False, cancel_futures=True)
         self._readers.shutdown(wait=False, cancel_futures=True)
 
@@ -241,10 +244,13 @@ def with_etag(request: Request, content: Any) -> Response:
     """Respond with ``content`` as JSON and its ETag, or with status 304 if the client has it already."""
     body = encoded(content)
     tag = f'"{hashlib.blake2b(body, digest_size=16).hexdigest()}"'
+    return not_modified(request, tag) or Response(body, media_type="application/json", headers={"ETag": tag})
+
+
+def not_modified(request: Request, tag: str) -> Response | None:
+    """Return the response with status 304 if the client has the content with this ETag already, else None."""
     known = [entry.strip().removeprefix("W/") for entry in request.headers.get("if-none-match", "").split(",")]
-    if tag in known or "*" in known:
-        return Response(status_code=304, headers={"ETag": tag})
-    return Response(body, media_type="application/json", headers={"ETag": tag})
+    return Response(status_code=304, headers={"ETag": tag}) if tag in known or "*" in known else None
 
 
 def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:

@@ -260,12 +260,7 @@ class SweepProcesses:
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
             start_new_session=True,
-            env={
-                **os.environ,
-                ENVIRONMENT_VARIABLE: self._storage.url,  # not an argument, which every user of the machine can see
-                _ARTIFACTS_VARIABLE: str(self._storage.artifacts),
-                "PYTHONUNBUFFERED": "1",
-            },
+            env={**command_environment(self._storage), "PYTHONUNBUFFERED": "1"},
         )
         threading.Thread(target=process.wait, daemon=True).start()  # without this the process would stay as a zombie
 
@@ -305,6 +300,15 @@ class SweepProcesses:
         log = self._folder_of(record) / supervisor.LOG
         content = b"".join(_end_of(file) for file in (supervisor.older(log), log))
         return content[-LOG_BYTES:].decode(errors="replace")
+
+
+def command_environment(storage: Storage) -> dict[str, str]:
+    """Return the environment of a command that works on ``storage``."""
+    return {
+        **os.environ,
+        ENVIRONMENT_VARIABLE: storage.url,  # not an argument, which every user of the machine can see
+        _ARTIFACTS_VARIABLE: str(storage.artifacts),
+    }
 
 
 def _end_of(file: Path) -> bytes:

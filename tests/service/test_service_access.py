@@ -12,11 +12,12 @@ from services import SPACE, Service, read_problem, request_head, run_cli, storag
 from aifs_tune.artifacts.logs import log_name
 from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
+from aifs_tune.publishing.publications import keep_publication
 from aifs_tune.service.application import routes
 from aifs_tune.service.server import resolve_bind_address, serve
 from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.open import load_study
+from aifs_tune.study.index import get_study
 
 BODIES = {
     "/v1/studies": {"name": "fresh", "space": SPACE},
@@ -25,6 +26,7 @@ BODIES = {
     "/v1/studies/{study}/trials/{trial}/report": {"epoch": 1, "metrics": {"value": 1.0}},
     "/v1/studies/{study}/note": {"text": "the lid was open"},
     "/v1/studies/{study}/trials/{trial}/note": {"text": "the lid was open"},
+    "/v1/studies/{study}/publications": {"format": "html"},
     "/v1/sweeps": {"sweep": "broken"},
 }
 ROUTES = [
@@ -40,8 +42,9 @@ READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
 }
 NOTES = "https://notes.lab"
 MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")} | {
-    ("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete")
+    ("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete", "publications")
 }
+PUBLICATION = "20260101T000000Z-00000000"
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
 """A sweep whose trainer does not exist."""
 
@@ -69,12 +72,16 @@ def tokens(storage) -> dict[str, str]:
 @pytest.fixture(scope="module")
 def service(storage, tokens, tmp_path_factory):
     sweeps = tmp_path_factory.mktemp("sweeps")
+    report = sweeps / "report.html"
+    report.write_text("measured\n")
     (sweeps / "broken.yaml").write_text(BROKEN)
     with Service(storage, "--require-token", "--allow-origin", NOTES, "--sweeps", str(sweeps)) as running:
         with Client(running.url, tokens["manage"]) as client:
             study = client.open_study("secret", space=SPACE, sampler="random")
             study.tell(study.ask(), 0.5)
-            log = Path(load_study("biology/secret", storage).artifacts) / log_name(0)
+            secret = get_study(Storage(storage), "biology/secret")
+            keep_publication(secret, report, "html", publication_id=PUBLICATION, trial=0)
+            log = Path(secret.artifacts) / log_name(0)
             log.parent.mkdir(parents=True)
             log.write_text("measured\n")
             running.sweep = client.start_sweep("broken").id
@@ -87,7 +94,8 @@ def sent(service, method: str, path: str, **headers: str):
 
 
 def place(path: str, study: str, sweep: str) -> str:
-    return path.format(study=study, trial=0, sweep=sweep) + ("?for_s=0" if path in ENDLESS else "")
+    filled = path.format(study=study, trial=0, sweep=sweep, publication=PUBLICATION)
+    return filled + ("?for_s=0" if path in ENDLESS else "")
 
 
 def body_of(method: str, path: str) -> dict | None:

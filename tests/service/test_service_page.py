@@ -34,7 +34,7 @@ SECTIONS = [
     "Learning curves",
     "Parameter importance",
 ]
-SECTIONS += ["Slices", "Parallel coordinates", "Workers"]
+SECTIONS += ["Slices", "Parallel coordinates", "Workers", "Reports and bundles"]
 WAIT_MS = 30_000
 TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"
 
@@ -187,9 +187,11 @@ def test_a_study_is_drawn(inside, lab):
     page.get_by_label("time").check()
     assert "time since the first trial finished" in page.locator("#history svg").text_content()
     assert inside.errors == []
-    page.set_viewport_size({"width": 400, "height": 800})
+    page.set_viewport_size({"width": 360, "height": 800})
     soon(page, "#history svg").to_have_attribute("width", re.compile(r"^[23]\d\d$"), timeout=WAIT_MS)
-    assert page.evaluate("document.documentElement.scrollWidth") <= 400
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
+    edges = "captions => captions.map(caption => caption.getBoundingClientRect().right)"
+    assert max(page.locator("caption").evaluate_all(edges)) <= 360
 
 
 def test_the_trials_of_the_pareto_front_are_told_apart(inside, lab):

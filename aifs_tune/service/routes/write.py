@@ -112,6 +112,7 @@ async def delete_study(
         files.append(found.artifacts)
         found.delete_record()
         context.writer_studies.drop(found)
+        context.publisher.forget(found)
         return StoredResponse(200, encoded({"study": study, "n_trials": n_trials}))
 
     response = await context.write_new(make_write_request(project, request, key), study, delete)

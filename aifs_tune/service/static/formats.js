@@ -37,3 +37,9 @@ export function moment(text) {
 export function plural(n, word) {
   return `${n} ${word}${n === 1 ? "" : "s"}`;
 }
+
+/** Format a size in bytes as `640 B`, `12 kB` or `3.4 MB`. */
+export function size(nBytes) {
+  if (nBytes < 1000) return `${nBytes} B`;
+  return nBytes < 1e6 ? `${(nBytes / 1e3).toFixed(0)} kB` : `${(nBytes / 1e6).toFixed(1)} MB`;
+}

@@ -1,6 +1,6 @@
 // Parameter importance for each objective, as a table with bars.
 
-import { element, table } from "./elements.js";
+import { element, scrollable, table } from "./elements.js";
 import { percent, plural } from "./formats.js";
 
 function bar({ importance: share, low, high }) {
@@ -20,11 +20,9 @@ export function importanceTables({ method, n_complete: nComplete, remark, object
     .filter((objective) => objective.importance.length > 0)
     .map((objective) => {
       const caption = `Importance of each parameter for ${objective.metric} (${method}, ${plural(nComplete, "complete trial")})`;
-      return table(
-        caption,
-        [{ title: "Parameter" }, { title: "Importance (95 % interval)" }],
-        objective.importance.map((row) => [row.parameter, bar(row)]),
-      );
+      const columns = [{ title: "Parameter" }, { title: "Importance (95 % interval)" }];
+      const rows = objective.importance.map((row) => [row.parameter, bar(row)]);
+      return scrollable(`Importance for ${objective.metric}, as a table`, table(caption, columns, rows));
     });
   return [...tables, ...notes];
 }

@@ -1,5 +1,7 @@
 // A drawing as an SVG file that looks the same without the page's style sheet.
 
+import { saveFile } from "./save_file.js";
+
 const KEPT = ["fill", "fill-opacity", "stroke", "stroke-width", "stroke-opacity", "stroke-dasharray", "stroke-linejoin", "paint-order", "font-size", "font-family"];
 
 export function savePicture(drawing, filename) {
@@ -13,9 +15,5 @@ export function savePicture(drawing, filename) {
   for (const [name, value] of Object.entries({ width: "100%", height: "100%", fill: getComputedStyle(document.documentElement).getPropertyValue("--card") }))
     back.setAttribute(name, value);
   copy.prepend(back);
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }));
-  link.download = filename;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  saveFile(new Blob([new XMLSerializer().serializeToString(copy)], { type: "image/svg+xml" }), filename);
 }

@@ -1,6 +1,7 @@
 // Requests of the pages to the service, and the signed-in caller.
 
 import { element, replace } from "./elements.js";
+import { saveFile } from "./save_file.js";
 
 const query = new URLSearchParams(location.search);
 export const project = query.get("project");
@@ -51,11 +52,7 @@ export async function getBlob(path) {
 
 /** Save what a GET request returns as a file. */
 export async function download(path, filename) {
-  const link = document.createElement("a");
-  link.href = URL.createObjectURL(await getBlob(path));
-  link.download = filename;
-  link.click();
-  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  saveFile(await getBlob(path), filename);
 }
 
 /** Return the path of a page in the same project. */

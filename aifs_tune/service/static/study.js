@@ -7,6 +7,7 @@ import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
 import { progressParts, progressSummary } from "./progress.js";
+import { jobText, publicationParts } from "./publications.js";
 import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
 import { frontFigures, grid, sliceFigures } from "./slices.js";
 import { verdictParts } from "./verdict.js";
@@ -18,12 +19,15 @@ const REFRESH_MS = 2000;
 const ANNOUNCE_MS = 10_000;
 const IMPORTANCE_MS = 20_000;
 const VERDICT_MS = 20_000;
+const PUBLICATIONS_MS = 20_000;
 
 const parts = {};
 const tags = {};
 let announcedAt = 0;
 let importanceAt = 0;
 let verdictAt = 0;
+let publicationsAt = 0;
+let caller = null;
 
 function content(section) {
   return document.querySelector(`#${section} .content`);
@@ -114,6 +118,10 @@ const draw = {
         : element("p", { class: "note" }, "No trial has started yet."),
     );
   },
+  publications() {
+    show("publications", publicationParts(parts.publications, route, caller, publicationBegun));
+    document.getElementById("publication-status").textContent = jobText(parts.publications.job);
+  },
 };
 
 async function fetchBest() {
@@ -140,6 +148,24 @@ async function fetchVerdict() {
   return changed;
 }
 
+async function fetchPublications() {
+  try {
+    const changed = await fetchPart("publications", `${route}/publications`);
+    publicationsAt = parts.publications.job?.state === "running" ? 0 : Date.now();
+    return changed;
+  } catch (error) {
+    if (!(error instanceof ServiceError) || error.status === 404) throw error;
+    delete tags.publications;
+    publicationsAt = Date.now();
+    show("publications", element("p", { class: "problem" }, error.message)); // of the store of the files alone
+    return false;
+  }
+}
+
+async function publicationBegun() {
+  if (await fetchPublications()) draw.publications();
+}
+
 async function refresh() {
   const hasChanged = await fetchPart("study", route);
   if (hasChanged) document.getElementById("description").textContent = parts.study.description;
@@ -152,6 +178,7 @@ async function refresh() {
   };
   if (Date.now() - verdictAt > VERDICT_MS) changes.verdict = await fetchVerdict();
   if (Date.now() - importanceAt > IMPORTANCE_MS) changes.importance = await fetchImportance();
+  if (Date.now() - publicationsAt > PUBLICATIONS_MS) changes.publications = await fetchPublications();
   if (hasChanged) changes.progress = true;
   for (const [part, isNew] of Object.entries(changes)) if (isNew) draw[part]();
 }
@@ -178,5 +205,5 @@ window.addEventListener("resize", () => {
   if (window.innerWidth !== width) redraw();
   width = window.innerWidth;
 });
-await showCaller();
+caller = await showCaller();
 await poll(refresh, REFRESH_MS, showError);

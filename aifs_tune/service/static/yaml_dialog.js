@@ -1,10 +1,12 @@
 // Dialog with the configuration of a trial as YAML, which can be copied into a sweep file.
 
 import { element } from "./elements.js";
+import { saveFile } from "./save_file.js";
 import { configuration } from "./yaml.js";
 
 const text = element("textarea", { id: "yaml-text", readonly: true, rows: 14, spellcheck: "false" });
 const status = element("span", { role: "status" });
+let filename = "";
 
 async function copy() {
   text.select();
@@ -31,6 +33,7 @@ const dialog = element(
     "form",
     { method: "dialog" },
     element("button", { type: "button", onclick: copy }, "Copy"),
+    element("button", { type: "button", onclick: () => saveFile(new Blob([text.value], { type: "application/yaml" }), filename) }, "Save as a file"),
     element("button", {}, "Close"),
     status,
   ),
@@ -41,6 +44,7 @@ document.body.append(dialog);
 export function yamlButton(study, metric, trial) {
   const show = () => {
     text.value = configuration(study, metric, trial);
+    filename = `${study}-trial-${trial.trial}.yaml`;
     status.textContent = "";
     dialog.showModal();
     text.focus();
