@@ -93,7 +93,10 @@ COMMANDS: dict[str, tuple[Command, ...]] = {
         Command(bundle.reproduce, "reproduce bundle --data survey"),
         Command(bundle.import_bundle, "import bundle --study earlier", name="import"),
     ),
-    "Service": (Command(service.serve, "serve --storage sqlite:///lab.db --port 8000"),),
+    "Service": (
+        Command(service.serve, "serve --storage sqlite:///lab.db --port 8000"),
+        Command(service.audit, "audit --study crystals"),
+    ),
     "Data": (
         Command(files.check_data, "check-data celestial_cnn --data survey"),
         Command(files.simulate_sky, "simulate-sky survey --images 2000"),

@@ -1,4 +1,4 @@
-"""Commands of the HTTP service: run it, and manage its tokens."""
+"""Commands of the HTTP service: run it, manage its tokens, and read its audit log."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 
 from aifs_tune._util.atomic_files import write_file
+from aifs_tune._util.formatting import printable
 from aifs_tune.cli.help import CommandWithExample, TitledGroup, examples
 from aifs_tune.cli.options import AllowUnauthenticatedOption, JsonOption, StorageOption, echo_stderr, print_json
 from aifs_tune.errors import RequestError
@@ -81,6 +82,30 @@ def serve(
         )
 
 
+def audit(
+    project: Annotated[
+        str | None, typer.Option(metavar="NAME", help="Only entries of this project. Default: of all.")
+    ] = None,
+    study: Annotated[str | None, typer.Option(metavar="NAME", help="Only entries of studies with this name.")] = None,
+    limit: Annotated[int, typer.Option(min=1, max=1_000_000, metavar="N", help="Number of entries.")] = 100,
+    storage: StorageOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Print who changed what through the service, the newest entries first."""
+    from aifs_tune.service.audit import AuditLog
+    from aifs_tune.storage.storage import Storage
+
+    entries = AuditLog(Storage(storage)).entries(project, study=study, limit=limit)
+    if as_json:
+        print_json([entry.to_json() for entry in entries])
+        return
+    for entry in entries:
+        who = "no token" if entry.token_id is None else f"{entry.token_id} {entry.label}".rstrip()
+        about = [entry.study or "", "" if entry.trial is None else f"trial {entry.trial}"]
+        what = [who, entry.address or "", f"{entry.method} {entry.route}", *about, str(entry.status)]
+        typer.echo(printable("  ".join(filter(None, [str(entry.to_json()["at"]), entry.project, *what]))))
+
+
 @tokens.command(
     "create",
     cls=CommandWithExample,
@@ -129,6 +154,7 @@ def list_tokens(storage: StorageOption = None, as_json: JsonOption = False) -> N
             "label": token.label,
             "created_at": _moment(token.created_at),
             "expires_at": _moment(token.expires_at),
+            "revoked_at": _moment(token.revoked_at),
         }
         for token, state in _token_store(storage).tokens()
     ]

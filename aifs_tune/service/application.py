@@ -19,7 +19,7 @@ from aifs_tune.service.context import AppContext
 from aifs_tune.service.dashboard import Dashboard
 from aifs_tune.service.idempotency import delete_old_responses
 from aifs_tune.service.middleware import Access, add_middleware
-from aifs_tune.service.routes import charts, comparison, events, pages, publications, read, session, write
+from aifs_tune.service.routes import audit, charts, comparison, events, pages, publications, read, session, write
 from aifs_tune.service.routes import sweeps as sweeps_routes
 from aifs_tune.service.schemas import responses
 from aifs_tune.service.sessions import Sessions
@@ -81,6 +81,7 @@ def routes(
     app.include_router(session.router, dependencies=[bearer])
     app.include_router(write.router, dependencies=[bearer])
     app.include_router(sweeps_routes.router, dependencies=[bearer])
+    app.include_router(audit.router, dependencies=[bearer])
     app.include_router(pages.router)
     app.openapi_schema = _with_problems(app.openapi())
     return app

@@ -4,25 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import logging
+import re
 from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import ThreadPoolExecutor
+from ipaddress import ip_address
 from typing import Annotated, Any, TypeVar
 
 from fastapi import Depends, Header, Request, Response
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from pydantic import Field, TypeAdapter, ValidationError
+from starlette.exceptions import HTTPException
 from starlette.responses import Response as PlainResponse
 
-from aifs_tune.errors import AccessError, DamagedError, NotFoundError, ServiceError
+from aifs_tune.errors import AccessError, AifsTuneError, DamagedError, NotFoundError, ServiceError
+from aifs_tune.service.audit import Action, AuditLog
 from aifs_tune.service.changes import ChangeFeed
 from aifs_tune.service.charts import Importances
 from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
 from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.publisher import Publisher
+from aifs_tune.service.schemas.trials_query import MAX_TRIAL_NUMBER
 from aifs_tune.service.strict_json import encoded, read_json
 from aifs_tune.service.tokens import Caller, Scope
 from aifs_tune.service.writer import Writer
-from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, name_in, stored_name
+from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, STUDY_PATTERN, name_in, stored_name
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import UnreadableStudy, find_study, study_names
@@ -95,12 +103,16 @@ class StudyCache:
 
 T = TypeVar("T")
 
+_LOG = logging.getLogger("uvicorn.error")
+
 READERS = 8
 MAX_WAITING_READERS = 256
 MAX_WAITING_CHECKS = 16
 RESPONSE_TIMEOUT_S = 30.0
 """Seconds a response may take; a write that has begun is completed even after that."""
 PROJECT_HEADER = "Aifs-Tune-Project"
+MAX_ADDRESS_LENGTH = 64
+"""Maximum length of an address in the audit log; the name of a network interface can make one longer."""
 
 
 class AppContext:
@@ -110,6 +122,7 @@ class AppContext:
         self.storage, self.studies = storage, StudyCache(storage)
         self.writer_studies = StudyCache(storage, is_only_writer=True)
         self.writer = Writer(storage)
+        self.audit = AuditLog(storage)
         self.changes = ChangeFeed(self)
         self.importances = Importances()
         self.publisher = Publisher(storage)
@@ -172,21 +185,29 @@ class AppContext:
         self, write_request: WriteRequest, name: str, work: Callable[[StudyRecord], Any], *, status: int = 200
     ) -> PlainResponse:
         """Respond with the result of ``work`` on a study once it is on disk, or with the stored response of its key."""
-        await self.read_study(write_request.project, name, lambda _: None)
-        return await self.write_new(
-            write_request,
-            name,
-            lambda: StoredResponse(status, encoded(work(self.writer_studies.study(write_request.project, name)))),
-        )
+        project = write_request.action.project
+
+        def respond() -> StoredResponse:
+            content = work(self.writer_studies.study(project, name))
+            made = content.get("trials", [content]) if status == 201 else ()
+            return StoredResponse(status, encoded(content), trials=tuple(trial["trial"] for trial in made))
+
+        await self.read_study(project, name, lambda _: None)
+        return await self.write_new(write_request, name, respond)
 
     async def write_new(
         self, write_request: WriteRequest, name: str, respond: Callable[[], StoredResponse]
     ) -> PlainResponse:
         """Do the same as :meth:`write` for a study that may not exist yet."""
         stored = await self.writer.write(
-            stored_name(write_request.project, name), lambda: idempotent_response(self.storage, write_request, respond)
+            stored_name(write_request.action.project, name),
+            lambda: idempotent_response(self.storage, write_request, respond),
         )
         return PlainResponse(stored.body, stored.status, media_type="application/json")
+
+    async def record(self, action: Action, status: int) -> None:
+        """Add an action to the audit log that writes nothing else in the storage."""
+        await self.read(lambda: self.audit.record(action, status))
 
 
 def require_scope(scope: Scope) -> Callable[..., str]:
@@ -237,7 +258,60 @@ ContextDep = Annotated[AppContext, Depends(get_context)]
 
 def make_write_request(project: str, request: Request, key: str | None) -> WriteRequest:
     """Collect what identifies a request that writes."""
-    return WriteRequest(project, request.method, request.url.path, getattr(request, "parsed", None), key)
+    return WriteRequest(action_of(request, project), request.url.path, getattr(request, "parsed", None), key)
+
+
+def action_of(request: Request, project: str | None = None) -> Action:
+    """Return what the audit log says of a request, whose ``project`` is None if it was refused."""
+    caller: Caller = request.scope[CALLER]
+    if project is None:
+        given = request.headers.get(PROJECT_HEADER, "")
+        project = caller.project or (given if re.fullmatch(PROJECT_PATTERN, given) else DEFAULT_PROJECT)
+    study, route = request.path_params.get("study", ""), request.scope["route"].path_format
+    return Action(
+        caller,
+        _address_of(request),
+        project,
+        request.method,
+        route,
+        study if re.fullmatch(STUDY_PATTERN, study) else None,
+        _trial_number(request.path_params.get("trial")),
+    )
+
+
+def _address_of(request: Request) -> str | None:
+    """Return the address of the client; None if a proxy says something that is not one."""
+    try:
+        return str(ip_address(request.client.host if request.client else ""))[:MAX_ADDRESS_LENGTH]
+    except ValueError:
+        return None
+
+
+_TRIAL_NUMBER: TypeAdapter[int | None] = TypeAdapter(Annotated[int, Field(ge=0, le=MAX_TRIAL_NUMBER)] | None)
+
+
+def _trial_number(text: str | None) -> int | None:
+    try:
+        return _TRIAL_NUMBER.validate_python(text)
+    except ValidationError:
+        return None
+
+
+async def _record_refusal(request: Request, error: Exception) -> None:
+    """Add a request to the audit log that was to change something and was refused, unless it is told to come again."""
+    status = 500
+    if isinstance(error, AifsTuneError):
+        status = error.http_status
+    elif isinstance(error, HTTPException):
+        status = error.status_code
+    elif isinstance(error, RequestValidationError):
+        status = 422
+    if request.method == "GET" or status == 503:
+        return
+    try:
+        await get_context(request).record(action_of(request), status)
+    except AifsTuneError as problem:
+        _LOG.warning("audit log: a refused request could not be added: %s", problem)
 
 
 def with_etag(request: Request, content: Any) -> Response:
@@ -268,17 +342,17 @@ class _StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """Route whose body is parsed by :mod:`aifs_tune.service.strict_json`."""
+    """Route whose body is parsed by :mod:`aifs_tune.service.strict_json`, and whose refusals are in the audit log."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
 
         async def strict(request: Request) -> Response:
             read = _StrictRequest(request.scope, request.receive)
-            body = await read.body()
-            if body:
-                read.parsed = read_json(body)
             try:
+                body = await read.body()
+                if body:
+                    read.parsed = read_json(body)
                 async with asyncio.timeout(RESPONSE_TIMEOUT_S):
                     return await handle(read)
             except TimeoutError:
@@ -286,5 +360,8 @@ class StrictRoute(APIRoute):
                     f"no response within {RESPONSE_TIMEOUT_S:g} s; the request may still be carried out. Send it "
                     "again; use the same Idempotency-Key if it writes"
                 ) from None
+            except Exception as error:
+                await _record_refusal(read, error)
+                raise
 
         return strict

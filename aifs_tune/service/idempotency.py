@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from sqlalchemy import Connection, delete, insert, select
 
 from aifs_tune.errors import RequestError
+from aifs_tune.service.audit import Action, add_entries
 from aifs_tune.service.strict_json import canonical
 from aifs_tune.service.tokens import RESPONSES
 from aifs_tune.storage.session import translated_database_errors
@@ -22,18 +23,19 @@ _DAY_S = 86_400
 
 @dataclass(frozen=True)
 class StoredResponse:
-    """Status and body of a response."""
+    """Status and body of a response, and the study and trials of its request where the path does not name them."""
 
     status: int
     body: bytes
+    study: str | None = None
+    trials: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class WriteRequest:
     """Request that writes; ``key`` is its idempotency key, or None."""
 
-    project: str
-    method: str
+    action: Action
     path: str
     body: Any
     key: str | None
@@ -41,7 +43,7 @@ class WriteRequest:
     @property
     def fingerprint(self) -> str:
         """Return a digest of project, method, path and body."""
-        return _digest(canonical([self.project, self.method, self.path, self.body]))
+        return _digest(canonical([self.action.project, self.action.method, self.path, self.body]))
 
 
 def idempotent_response(
@@ -49,8 +51,8 @@ def idempotent_response(
 ) -> StoredResponse:
     """Return what ``respond`` returns, or what it returned when this key was first used.
 
-    Must be called inside a transaction of ``storage``. The response is stored in the same transaction as what
-    ``respond`` writes, so that either both are stored or neither is.
+    Must be called inside a transaction of ``storage``. The response and the entry of the audit log are stored in the
+    same transaction as what ``respond`` writes, so that either all are stored or none is.
 
     Raises
     ------
@@ -65,9 +67,9 @@ def idempotent_response_in(
 ) -> StoredResponse:
     """Do the same as :func:`idempotent_response` in the transaction of ``connection``; ``respond`` must write in it."""
     if write_request.key is None:
-        return respond()
+        return _carried_out(connection, write_request, respond)
     key = _digest(write_request.key.encode())
-    where = (RESPONSES.c.project == write_request.project, RESPONSES.c.key == key)
+    where = (RESPONSES.c.project == write_request.action.project, RESPONSES.c.key == key)
     found = connection.execute(select(RESPONSES).where(*where)).mappings().first()
     if found is not None:
         if found["fingerprint"] != write_request.fingerprint:
@@ -75,14 +77,22 @@ def idempotent_response_in(
                 "Idempotency-Key: this key was used with another request; allowed: the same request, or a new key"
             )
         return StoredResponse(found["status"], bytes(found["body"]))
-    response = respond()
+    response = _carried_out(connection, write_request, respond)
     row = {
-        "project": write_request.project,
+        "project": write_request.action.project,
         "key": key,
         "fingerprint": write_request.fingerprint,
         "at": int(time.time()),
     }
     connection.execute(insert(RESPONSES), row | {"status": response.status, "body": response.body})
+    return response
+
+
+def _carried_out(
+    connection: Connection, write_request: WriteRequest, respond: Callable[[], StoredResponse]
+) -> StoredResponse:
+    response, action = respond(), write_request.action
+    add_entries(connection, replace(action, study=action.study or response.study), response.status, response.trials)
     return response
 
 

@@ -121,9 +121,9 @@ class SweepProcesses:
             )
             self._write_command(made)
             connection.execute(insert(SWEEPS), {**vars(made), "overrides": json.dumps(made.overrides)})
-            return StoredResponse(202, encoded(self._to_json(made)))
+            return StoredResponse(202, encoded(self._to_json(made)), study=name)
 
-        project = write_request.project
+        project = write_request.action.project
 
         with (
             self._lock,
@@ -140,12 +140,12 @@ class SweepProcesses:
 
     def stop(self, write_request: WriteRequest, sweep_id: str) -> StoredResponse:
         """Stop a sweep as Ctrl-C does, so that it can be resumed; a finished sweep is left as it is."""
-        record = self._record(write_request.project, sweep_id)
+        record = self._record(write_request.action.project, sweep_id)
 
         def respond() -> StoredResponse:
             if not self._is_over(record):
                 write_file(self._folder_of(record) / supervisor.STOP, b"")
-            return StoredResponse(202, encoded(self._to_json(record)))
+            return StoredResponse(202, encoded(self._to_json(record)), study=record.study)
 
         with (
             self._lock,

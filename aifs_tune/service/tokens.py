@@ -13,7 +13,22 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, Literal, TypeAlias
 
-from sqlalchemy import BigInteger, Column, Float, Integer, LargeBinary, MetaData, String, Table, insert, select, update
+from sqlalchemy import (
+    DDL,
+    BigInteger,
+    Column,
+    Float,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Table,
+    event,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.exc import SQLAlchemyError
 
 from aifs_tune._util.scalars import MAX_TEXT_LENGTH, brief
@@ -64,6 +79,44 @@ SWEEPS = Table(
 """Sweeps started over HTTP; ``overrides`` are the values that the request gave instead of those of the file, as JSON.
 Their state is stored in their folders."""
 
+AUDIT = Table(
+    "aifs_tune_audit",
+    _METADATA,
+    Column("id", BigInteger().with_variant(Integer, "sqlite"), primary_key=True),
+    Column("at", Float, nullable=False),
+    Column("project", String(63), nullable=False),
+    Column("token_id", String(16)),
+    Column("label", String(200), nullable=False),
+    Column("address", String(64)),
+    Column("method", String(16), nullable=False),
+    Column("route", String(200), nullable=False),
+    Column("study", String(100)),
+    Column("trial", Integer),
+    Column("status", Integer, nullable=False),
+    Index("ix_aifs_tune_audit_project_id", "project", "id"),
+    sqlite_autoincrement=True,
+)
+"""Entries of the audit log; ``at`` is in seconds since 1970, ``token_id`` is None for a caller without a token."""
+
+_AUDIT_STANDS = {
+    "sqlite": tuple(
+        f"CREATE TRIGGER aifs_tune_audit_{verb.lower()} BEFORE {verb} ON aifs_tune_audit "
+        "BEGIN SELECT RAISE(ABORT, 'entries of the audit log stand as they are'); END"
+        for verb in ("UPDATE", "DELETE")
+    ),
+    "postgresql": (
+        "CREATE OR REPLACE FUNCTION aifs_tune_audit_stands() RETURNS trigger LANGUAGE plpgsql AS "
+        "$$ BEGIN RAISE EXCEPTION 'entries of the audit log stand as they are'; END $$",
+        "CREATE TRIGGER aifs_tune_audit_stands BEFORE UPDATE OR DELETE OR TRUNCATE ON aifs_tune_audit "
+        "FOR EACH STATEMENT EXECUTE FUNCTION aifs_tune_audit_stands()",
+    ),
+}
+"""Statements by kind of database after which it refuses to change or delete entries, whichever program asks for it."""
+
+for _kind, _statements in _AUDIT_STANDS.items():
+    for _statement in _statements:
+        event.listen(AUDIT, "after_create", DDL(_statement).execute_if(dialect=_kind))  # type: ignore[no-untyped-call]
+
 
 def make_tables(storage: Storage) -> None:
     """Create the tables of the service that do not exist yet; no other table is touched."""
@@ -89,11 +142,15 @@ _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 
 @dataclass(frozen=True)
 class Caller:
-    """Caller of a request; with ``project`` None it may use any project, with ``token_id`` None it has no token."""
+    """Caller of a request; with ``project`` None it may use any project, with ``token_id`` None it has no token.
+
+    ``label`` is that of the token.
+    """
 
     project: str | None
     scope: Scope
     token_id: str | None = field(default=None, compare=False)
+    label: str = field(default="", compare=False)
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller's scope includes ``scope``."""
@@ -196,7 +253,7 @@ class TokenStore:
         is_right = hmac.compare_digest(digest, _digest(secret))
         if found is None or not is_right or found.state(self._clock()) != "valid":
             raise UnknownCallerError("the token is not valid; allowed: one that aifs-tune token create printed")
-        return Caller(found.project, found.scope, found.id)
+        return Caller(found.project, found.scope, found.id, found.label)
 
     def is_valid(self, token_id: str) -> bool:
         """Return whether a token is still valid."""
@@ -214,6 +271,17 @@ class TokenStore:
         with translated_database_errors(self._storage.shown), self._storage.rdb.engine.connect() as connection:
             rows: Any = connection.execute(select(TOKENS)).mappings().all()
         return {row["id"]: (row["digest"], Token(**{k: v for k, v in row.items() if k != "digest"})) for row in rows}
+
+
+def without_secrets(text: str) -> str:
+    """Return ``text`` with ``...`` in place of the secret of each token in it.
+
+    Examples
+    --------
+    >>> without_secrets("aifs_0123456789ab_" + 43 * "x")
+    'aifs_0123456789ab_...'
+    """
+    return _TOKEN.sub(r"aifs_\1_...", text)
 
 
 def _digest(secret: str) -> str:

@@ -36,14 +36,17 @@ ROUTES = [
     if method in ("get", "post", "put", "patch", "delete")
 ]
 ENDLESS = {"/v1/studies/{study}/events"}
-READS = {("GET", path) for method, path in ROUTES if method == "GET"} | {
+READS = {("GET", path) for method, path in ROUTES if method == "GET" and path != "/v1/audit"} | {
     ("PUT", "/v1/session"),
     ("DELETE", "/v1/session"),
 }
 NOTES = "https://notes.lab"
-MANAGES = {("POST", "/v1/studies"), ("POST", "/v1/sweeps"), ("POST", "/v1/sweeps/{sweep}/stop")} | {
-    ("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete", "publications")
-}
+MANAGES = {
+    ("GET", "/v1/audit"),
+    ("POST", "/v1/studies"),
+    ("POST", "/v1/sweeps"),
+    ("POST", "/v1/sweeps/{sweep}/stop"),
+} | {("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete", "publications")}
 PUBLICATION = "20260101T000000Z-00000000"
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
 """A sweep whose trainer does not exist."""

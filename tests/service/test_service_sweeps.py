@@ -16,9 +16,10 @@ from services import Service, storage_in
 from aifs_tune.client.client import Client
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
 from aifs_tune.service import sweep_supervisor as supervisor
+from aifs_tune.service.audit import Action, AuditLog
 from aifs_tune.service.idempotency import WriteRequest
 from aifs_tune.service.sweep_processes import SweepProcesses
-from aifs_tune.service.tokens import make_tables
+from aifs_tune.service.tokens import Caller, make_tables
 from aifs_tune.storage.storage import Storage
 
 
@@ -180,9 +181,11 @@ def test_an_accepted_sweep_starts_with_the_next_service_and_ends_with_its_superv
     storage = Storage(storage_in(tmp_path), create=True)
     make_tables(storage)
     monkeypatch.setattr(SweepProcesses, "_launch", lambda *_: None)  # as if the service was killed before it
-    request = WriteRequest("default", "POST", "/v1/sweeps", None, "k")
+    action = Action(Caller("default", "manage"), None, "default", "POST", "/v1/sweeps")
+    request = WriteRequest(action, "/v1/sweeps", None, "k")
     started = json.loads(SweepProcesses(storage, lab).start(request, "gone", None, {}).body)
     assert started["state"] == "pending"
+    assert [entry.study for entry in AuditLog(storage).entries()] == [started["study"]]
     monkeypatch.undo()
     folder = folder_of(storage.url, started["id"])
     write_command(folder, "import time\nprint('asleep', flush=True)\ntime.sleep(3600)")

@@ -90,12 +90,14 @@ def test_studies_in_postgresql_share_few_locks(postgres_url):
 KILLED_AT_EVERY_WRITE = """
     import itertools, os, signal, sys
     import sqlalchemy
+    from aifs_tune.service.audit import Action, AuditLog
     from aifs_tune.service.idempotency import StoredResponse, WriteRequest, idempotent_response
-    from aifs_tune.service.tokens import RESPONSES, make_tables
+    from aifs_tune.service.tokens import RESPONSES, Caller, make_tables
     from aifs_tune.storage.storage import Storage
     from aifs_tune.study.index import get_study
 
-    url, request = sys.argv[1], WriteRequest("default", "POST", "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
+    action = Action(Caller(None, "measure"), None, "default", "POST", "/v1/studies/{study}/trials/{trial}/tell", "s", 0)
+    url, request = sys.argv[1], WriteRequest(action, "/v1/studies/s/trials/0/tell", {"value": 0.5}, "key")
 
     def tell(deadly):
         writes = itertools.count()
@@ -123,6 +125,7 @@ KILLED_AT_EVERY_WRITE = """
             bodies = [bytes(row.body).decode() for row in connection.execute(sqlalchemy.select(RESPONSES))]
         trial = get_study(storage, "s").trial(0)
         agree = bodies == [str(trial.finished_at)] if bodies else trial.state == "running"
+        agree = agree and [entry.trial for entry in AuditLog(storage).entries()] == [0] * len(bodies)
         print(deadly, trial.state, agree, flush=True)
         storage.close()
         if status == 0:
@@ -130,7 +133,7 @@ KILLED_AT_EVERY_WRITE = """
 """
 
 
-def test_a_response_is_stored_in_the_same_transaction_as_the_result(tmp_path):
+def test_a_response_and_its_audit_entry_are_stored_in_the_same_transaction_as_the_result(tmp_path):
     url = storage_in(tmp_path)
     open_study("s", space=SPACE, storage=url, sampler="random").ask()
     out, _ = start(KILLED_AT_EVERY_WRITE, url).communicate(timeout=120)

@@ -7,7 +7,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Request, Response
 
 from aifs_tune.errors import AccessError
-from aifs_tune.service.context import ReadAccess, StrictRoute, error_responses
+from aifs_tune.service.context import ContextDep, ReadAccess, StrictRoute, action_of, error_responses
 from aifs_tune.service.middleware import CALLER
 from aifs_tune.service.schemas import responses as schemas
 from aifs_tune.service.sessions import MAX_SESSION_S, Sessions, cookie_name, session_in
@@ -45,14 +45,16 @@ async def get_caller(request: Request, project: ReadAccess) -> Response:
 @router.put("/session", status_code=204, responses=error_responses(413, 415))
 async def start_session(
     request: Request,
-    _project: ReadAccess,
+    project: ReadAccess,
     sessions: SessionsDep,
+    context: ContextDep,
     scope: Annotated[Scope, Query(description="What the session may do, at most what the token may.")] = "read",
 ) -> Response:
     """Start a browser session with the token of this request; the session id is set as a cookie."""
     if "authorization" not in request.headers:  # a session does not prolong itself
         raise AccessError("a session starts with a token; allowed: the header Authorization: Bearer TOKEN")
     session = sessions.start(request.scope[CALLER], scope)
+    await context.record(action_of(request, project), 204)
     _end(request, sessions)
     response = Response(status_code=204)
     response.set_cookie(
@@ -67,9 +69,10 @@ async def start_session(
 
 
 @router.delete("/session", status_code=204, responses=error_responses(413, 415))
-async def end_session(request: Request, _project: ReadAccess, sessions: SessionsDep) -> Response:
+async def end_session(request: Request, project: ReadAccess, sessions: SessionsDep, context: ContextDep) -> Response:
     """End the session of this request's cookie."""
     _end(request, sessions)
+    await context.record(action_of(request, project), 204)
     response = Response(status_code=204)
     response.delete_cookie(cookie_name(request.scope), httponly=True, samesite="strict")
     return response

@@ -66,7 +66,8 @@ async def create_study(
                 "send the same ones"
             ) from None
         context.writer_studies.put(study)
-        return StoredResponse(200 if is_known else 201, encoded(schemas.study_response(project, name, study)))
+        content = encoded(schemas.study_response(project, name, study))
+        return StoredResponse(200 if is_known else 201, content, study=name)
 
     response = await context.write_new(make_write_request(project, request, key), name, start)
     response.headers["Location"] = f"/v1/studies/{name}"
