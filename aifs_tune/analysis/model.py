@@ -23,7 +23,7 @@ from aifs_tune.study.index import get_study
 from aifs_tune.trainers.factory import find_trainer_entry
 from aifs_tune.trainers.function import MAIN, import_function
 from aifs_tune.trainers.keras_files import MODEL_NAME, KerasModel, read_inputs
-from aifs_tune.trainers.predictions import Predictions
+from aifs_tune.trainers.predictions import Predictions, point_predictions
 from aifs_tune.trainers.sklearn_files import LoadedEstimator, load_estimator
 from aifs_tune.trainers.trees import BOOSTING, LoadedTrees, load_trees
 
@@ -215,7 +215,7 @@ class Model:
 
     @property
     def targets(self) -> tuple[Target, ...]:
-        """Numbers that it predicts, with their units; empty if it predicts classes alone."""
+        """Numbers that it predicts, with their units, each quantile as one; empty if it predicts classes alone."""
         return self.members[0].targets
 
     def predict(self, *inputs: NDArray[Any]) -> NDArray[np.float32]:
@@ -393,7 +393,7 @@ def model_in(name: str, spec: SweepSpec, folders: Sequence[Path], study: str) ->
 
 
 def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
-    """Predict the test part of the prepared data at ``location`` with a final model."""
+    """Predict the test part of the prepared data at ``location`` with a final model; of quantiles, the median."""
     from aifs_tune.data import open_examples, open_images
 
     model = model_of(made)
@@ -403,7 +403,9 @@ def predict_test(made: FinalModel, location: Path, kind: str) -> Predictions:
         return Predictions(rows, images.labels[rows], model.predict(images.images[rows]), images.classes, ())
     examples = open_examples(location)
     rows = examples.test
-    return Predictions.of(examples, rows, model.predict(*(array[rows] for array in examples.inputs)))
+    y_pred = model.predict(*(array[rows] for array in examples.inputs))
+    points = y_pred if examples.classes else point_predictions(y_pred, len(examples.targets))
+    return Predictions.of(examples, rows, points)
 
 
 def _users_model(name: str, spec: SweepSpec, folder: Path, study: str) -> UserModel:

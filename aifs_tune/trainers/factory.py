@@ -18,11 +18,11 @@ from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import Parameter
 from aifs_tune.trainers.function import can_change, check_callable, import_function, make_user_trainer
 from aifs_tune.trainers.models.transfer import TransferParams, check_weights
-from aifs_tune.trainers.network.params import CLASS_LOSS, VALUES_WEIGHT
+from aifs_tune.trainers.network.params import CLASS_LOSS, QUANTILES, VALUES_WEIGHT
 from aifs_tune.trainers.objectives import check_metrics
 from aifs_tune.trainers.optuna_objective import ObjectiveTrainer, is_objective
 from aifs_tune.trainers.own_model.entry import ModelEntry, kind_of_data
-from aifs_tune.trainers.predictions import signal_of
+from aifs_tune.trainers.predictions import quantile_metrics, signal_of
 from aifs_tune.trainers.protocol import Trainer
 from aifs_tune.trainers.registry import TRAINERS, TrainerEntry
 from aifs_tune.trainers.sklearn import EstimatorEntry, EstimatorRecipe, check_estimator, is_estimator
@@ -187,8 +187,24 @@ def _check_options(spec: SweepSpec, name: str, trainer_entry: TrainerEntry | Mod
             f"trainer.folds: {spec.trainer.folds} is not allowed for the {name}; allowed: 1, or trainers {able}"
         )
     data = spec.data or DataSpec()
+    targets = data.targets(trainer_entry.kind)
+    reasons = _without_quantiles(spec, targets)
     metrics = trainer_entry.metrics(data, [objective.metric for objective in spec.objectives])
-    check_metrics(spec, f"the {name}", metrics, has_classes=data.has_classes(trainer_entry.kind))
+    reported = [metric for metric in metrics if metric not in reasons]
+    unreported = {metric: reason for metric, reason in reasons.items() if metric in metrics}
+    check_metrics(spec, f"the {name}", reported, unreported, has_classes=data.has_classes(trainer_entry.kind))
+
+
+def _without_quantiles(spec: SweepSpec, targets: Sequence[str]) -> dict[str, str]:
+    """Why metrics of quantiles are not reported by all trials of ``spec``; empty if they are."""
+    losses = spec.space["loss"].extremes if "loss" in spec.space else ()
+    if set(losses) == {QUANTILES}:
+        return {}
+    return {
+        metric: f"{metric} is one of quantiles; allowed: with space.loss: {QUANTILES} and no other loss"
+        for target in targets
+        for metric in quantile_metrics(target)
+    }
 
 
 def _check_space(spec: SweepSpec, name: str, trainer_entry: TrainerEntry) -> None:

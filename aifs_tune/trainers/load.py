@@ -67,7 +67,7 @@ class LoadedNetwork:
     shape
         Shape of the network.
     classes, targets
-        Classes and numbers that it predicts; either may be empty.
+        Classes and numbers that it predicts, each quantile of a number as one; either may be empty.
     facts
         Content of ``weights.json``.
     make
@@ -101,9 +101,9 @@ class LoadedNetwork:
         Returns
         -------
         numpy.ndarray
-            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), or both in
-            this order, shape (n, classes + targets); of a detector those of
-            :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
+            Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), of which
+            each quantile of a number is one, or both in this order, shape (n, classes + targets); of a detector those
+            of :meth:`~aifs_tune.trainers.models.detector.DetectorTrainer.predict`.
         """
         given = with_masks(inputs) if self.trainer == "detector" else inputs
         stored = tuple(resident(np.array(array)) for array in given)
@@ -111,7 +111,7 @@ class LoadedNetwork:
         y_pred = self.network.predict(raw, np.arange(len(inputs[0]), dtype=np.int32))
         if self.trainer == "detector":
             return detections_in_units(y_pred, self.targets)
-        return in_target_units(y_pred, self.targets)
+        return in_target_units(y_pred, self.targets, n_classes=len(self.classes))
 
     def named(self, y_pred: Any) -> dict[str, Any]:
         """Tensors ``probabilities`` and ``values``, in the units of the targets, of those that it predicts.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +49,12 @@ OF_A_TARGET = ("mae", "rmse", "q90", "r2")
 """Metrics of each target in its own unit, as ``val_mae_NAME``: mean absolute error, root of the mean squared error,
 90 % quantile of the absolute error, and explained share of the variance."""
 
+LEVELS = tuple(tenths / 10 for tenths in range(1, 10))
+"""Levels of the quantiles that a network with the loss ``quantiles`` predicts: the nine deciles."""
+
+MEDIAN = LEVELS.index(0.5)
+"""Number of the median among the quantiles."""
+
 NAME = "test"
 """Name of the files of the test part's predictions: ``test.npz`` and ``test.json``."""
 
@@ -70,12 +76,35 @@ def both_metrics(of_classes: Sequence[str], targets: Iterable[str]) -> tuple[str
     return (*of_classes, *(name for name in value_metrics(targets) if name not in ("loss", "mae", "val_loss")))
 
 
-def in_target_units(y_pred: NDArray[np.float32], targets: Sequence[Target]) -> NDArray[np.float32]:
+def quantile_metrics(target: str) -> tuple[str, ...]:
+    """Metrics that an epoch reports besides :func:`value_metrics` where quantiles of one ``target`` are predicted.
+
+    The pinball loss in units of the target's spread, the share of examples from the first to the last quantile, and in
+    the target's own unit the continuous ranked probability score and the mean distance of these two quantiles.
+    """
+    return ("val_pinball", "val_coverage", f"val_crps_{target}", f"val_width_{target}")
+
+
+def quantile_targets(target: Target) -> tuple[Target, ...]:
+    """The ``target`` once for each quantile, named such as ``level_q10``."""
+    return tuple(replace(target, name=f"{target.name}_q{round(100 * level)}") for level in LEVELS)
+
+
+def has_quantiles(y_pred: NDArray[Any], n_targets: int) -> bool:
+    """Whether predictions (..., outputs) are quantiles of one target and not the number itself."""
+    return n_targets == 1 and y_pred.shape[-1] == len(LEVELS)
+
+
+def point_predictions(y_pred: NDArray[np.float32], n_targets: int) -> NDArray[np.float32]:
+    """One number for each target, shape (..., targets): the median of quantiles, else ``y_pred`` itself."""
+    return y_pred[..., MEDIAN : MEDIAN + 1] if has_quantiles(y_pred, n_targets) else y_pred
+
+
+def in_target_units(y_pred: NDArray[np.float32], targets: Sequence[Target], *, n_classes: int) -> NDArray[np.float32]:
     """Probabilities from log-probabilities, and scaled numbers in the units of ``targets``.
 
-    ``y_pred`` has the shape (n, outputs): the classes, if there are any, then the targets.
+    ``y_pred`` has the shape (n, outputs): the classes, if there are any, then the targets, or the quantiles of one.
     """
-    n_classes = y_pred.shape[1] - len(targets)
     centres, scales = (np.array([getattr(target, name) for target in targets]) for name in ("centre", "scale"))
     numbers = y_pred[:, n_classes:] * scales + centres
     return np.concatenate([np.exp(y_pred[:, :n_classes]), numbers], axis=1, dtype=np.float32)

@@ -18,8 +18,8 @@ from aifs_tune.trainers.models.mlp import MlpTrainer
 from aifs_tune.trainers.models.residual import ResidualCnnTrainer
 from aifs_tune.trainers.models.rnn import RnnTrainer
 from aifs_tune.trainers.models.transfer import TransferTrainer
-from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS, VALUES_WEIGHT
-from aifs_tune.trainers.predictions import both_metrics, class_metrics, value_metrics
+from aifs_tune.trainers.network.params import CLASS_LOSS, VALUE_LOSS, VALUES_WEIGHT, has_loss_of_quantiles
+from aifs_tune.trainers.predictions import both_metrics, class_metrics, quantile_metrics, value_metrics
 
 DataKind: TypeAlias = Literal["images", "table", "series", "frames", "bodies"]
 """Kind of data that a trainer learns from."""
@@ -72,22 +72,31 @@ class TrainerEntry:
         return "jax" in getattr(self.trainer_type, "backends", ())
 
     def parameters(self, data: DataSpec) -> dict[str, Parameter]:
-        """Hyperparameters that can be tuned on ``data``: without those of a loss that it does not have."""
-        has_classes, has_values = data.has_classes(self.kind), bool(data.targets(self.kind))
-        is_used = ((CLASS_LOSS, has_classes), (VALUE_LOSS, has_values), (VALUES_WEIGHT, has_classes and has_values))
+        """Hyperparameters that can be tuned on ``data``: without those of a loss that it does not have.
+
+        Quantiles are those of one number.
+        """
+        has_classes, n_targets = data.has_classes(self.kind), len(data.targets(self.kind))
+        is_used = ((CLASS_LOSS, has_classes), (VALUE_LOSS, n_targets > 0), (VALUES_WEIGHT, has_classes and n_targets))
         unused = {name for of_loss, is_there in is_used if not is_there for name in of_loss}
-        return {name: parameter for name, parameter in self.allowed.items() if name not in unused}
+        allowed = {name: parameter for name, parameter in self.allowed.items() if name not in unused}
+        is_without = has_classes or n_targets > 1
+        return allowed | VALUE_LOSS if is_without and has_loss_of_quantiles(allowed) else allowed
 
     def metrics(self, data: DataSpec, asked: Sequence[str] = ()) -> tuple[str, ...]:
-        """Metrics that an epoch reports on ``data``, with those of a signal at the false-positive rates ``asked``."""
+        """Metrics that an epoch reports on ``data``, with those of a signal at the false-positive rates ``asked``.
+
+        The last ones may be of quantiles, which are reported with that loss alone.
+        """
         if self.kind == "bodies":
             bodies = data.bodies or BodiesSpec()
             return detection_metrics(list(bodies.numbers), has_brightness=bodies.brightness is not None)
         targets = data.targets(self.kind)
-        if not data.has_classes(self.kind):
-            return value_metrics(targets)
-        of_classes = class_metrics(data.signal, asked)
-        return both_metrics(of_classes, targets) if targets else of_classes
+        if data.has_classes(self.kind):
+            of_classes = class_metrics(data.signal, asked)
+            return both_metrics(of_classes, targets) if targets else of_classes
+        can = len(targets) == 1 and has_loss_of_quantiles(self.allowed)
+        return value_metrics(targets) + (quantile_metrics(targets[0]) if can else ())
 
 
 TRAINERS: dict[str, TrainerEntry] = {

@@ -104,7 +104,7 @@ class LoadedEstimator:
             raw = log_probabilities(self.estimator, rows, len(self.classes))
         else:
             raw = np.asarray(self.estimator.predict(rows), np.float32).reshape(len(rows), -1)
-        return in_target_units(raw, self.targets)
+        return in_target_units(raw, self.targets, n_classes=len(self.classes))
 
 
 def load_estimator(folder: Path) -> LoadedEstimator:

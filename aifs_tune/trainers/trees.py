@@ -78,7 +78,7 @@ class LoadedTrees:
         (rows,) = inputs
         raw = self._raw(self._binned(np.asarray(rows, np.float32)))
         if self.targets:
-            return in_target_units(raw.astype(np.float32), self.targets)
+            return in_target_units(raw.astype(np.float32), self.targets, n_classes=0)
         if raw.shape[1] == 1:
             positive = 1 / (1 + np.exp(-raw[:, 0]))
             known = np.stack([1 - positive, positive], axis=1)

@@ -8,11 +8,13 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 from on_backend import gradient, seed, tensor
+from sklearn.metrics import mean_pinball_loss
 
 from aifs_tune.trainers.network import program, stateless
-from aifs_tune.trainers.network.losses import ClassesAndValuesLoss, ClassificationLoss, RegressionLoss
+from aifs_tune.trainers.network.losses import ClassesAndValuesLoss, ClassificationLoss, QuantileLoss, RegressionLoss
 from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.predictions import LEVELS, MEDIAN
 
 Array = NDArray[Any]
 PLAIN = {"label_smoothing": 0.0, "focal_gamma": 0.0, "mixup": 0.0, "cutmix": 0.0}
@@ -151,3 +153,29 @@ def test_classes_and_numbers_cost_the_weighted_sum_of_both(mixup: float) -> None
     np.testing.assert_array_equal(function.scores(tensor(outputs), prepared_targets), is_right)
     slope = gradient(lambda given: function.compute_loss(given, prepared_targets, told), outputs)
     assert np.isfinite(slope).all()
+
+
+def test_quantiles_cost_what_the_pinball_loss_of_scikit_learn_says() -> None:
+    random = np.random.default_rng(3)
+    quantiles = np.sort(random.normal(size=(6, len(LEVELS))), axis=1).astype(np.float32)
+    numbers = random.normal(size=(6, 1)).astype(np.float32)
+    weights = np.linspace(1, 2, 6, dtype=np.float32)
+    y_true = tensor(numbers), tensor(weights)
+    found = np.array(QuantileLoss().compute_loss(tensor(quantiles), y_true, {}))
+    for row in range(6):
+        each = [mean_pinball_loss(numbers[row], quantiles[row, [i]], alpha=level) for i, level in enumerate(LEVELS)]
+        assert found[row] == pytest.approx(weights[row] * np.mean(each), rel=1e-5)
+    errors = np.abs(quantiles[:, MEDIAN] - numbers[:, 0])
+    np.testing.assert_allclose(QuantileLoss().scores(tensor(quantiles), y_true), errors, rtol=1e-5)
+
+
+def test_a_quantile_is_drawn_up_by_its_level_and_down_by_the_rest() -> None:
+    quantiles = np.tile(np.linspace(-1, 1, len(LEVELS), dtype=np.float32), (3, 1))
+    numbers = np.array([[5.0], [-5.0], [np.nan]], np.float32)
+    y_true = tensor(numbers), tensor(np.ones(3, np.float32))
+    function = QuantileLoss(has_gaps=True)
+    found = gradient(lambda values: function.compute_loss(values, y_true, {}), quantiles) * len(LEVELS)
+    np.testing.assert_allclose(found[0], [-level for level in LEVELS], rtol=1e-5)
+    np.testing.assert_allclose(found[1], [1 - level for level in LEVELS], rtol=1e-5)
+    assert (found[2] == 0).all(), "a missing number has no gradient"
+    assert np.array(function.compute_loss(tensor(quantiles), y_true, {}))[2] == 0

@@ -51,10 +51,12 @@ TRAINED: dict[str, tuple[Any, Any, dict[str, Any]]] = {
     "mlp of classes": (MlpTrainer, clouds(), MLP),
     "mlp of values": (MlpTrainer, planes(), MLP),
     "mlp of classes and values": (MlpTrainer, clouds_and_planes(), MLP),
+    "mlp of quantiles": (MlpTrainer, planes(n_targets=1), MLP | {"loss": "quantiles"}),
     "cnn_values": (CnnValuesTrainer, positions(), SMALL_NET),
     "detector": (DetectorTrainer, spots(), SMALL_DETECTOR),
     "rnn": (RnnTrainer, slopes(), SMALL_RNN),
     "rnn, gru in both directions": (RnnTrainer, slopes(of_values=True), GRU),
+    "rnn of quantiles": (RnnTrainer, slopes(of_values=True), SMALL_RNN | {"loss": "quantiles"}),
     "cnn1d": (Cnn1dTrainer, slopes(), SMALL_CNN1D),
 }
 
@@ -65,7 +67,7 @@ def inputs(examples: Any) -> tuple[NDArray[Any], ...]:
     return examples.inputs[:1] if len(examples.inputs) == 3 else examples.inputs  # tiles whose pixels all count
 
 
-SLOW = ("rnn", "rnn, gru in both directions", "residual_cnn")
+SLOW = ("rnn", "rnn, gru in both directions", "rnn of quantiles", "residual_cnn")
 """By hand: most of the time goes into compiling it."""
 
 

@@ -26,6 +26,7 @@ from aifs_tune.data.table_columns import entry_settings
 from aifs_tune.data.tables import load_table
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
+from aifs_tune.trainers.predictions import point_predictions
 
 Floats = NDArray[np.float64]
 
@@ -158,14 +159,16 @@ class Ensemble:
     """Trained models, and the calibration of each target."""
 
     models: Model
+    n_targets: int
     calibrations: tuple[Calibration, ...]
 
     def predict(self, inputs: NDArray[np.float32]) -> Floats:
-        """Predictions of each model, shape (models, n, targets), in units."""
+        """Predictions of each model, shape (models, n, targets), in units; of quantiles, the median."""
         n = len(inputs)
         # Programs are compiled for each number of rows, so there are few numbers of them.
         padded = np.concatenate([inputs, np.repeat(inputs[:1], -n % _ROWS, axis=0)])
-        return np.stack([member.predict(padded)[:n] for member in self.models.members]).astype(np.float64)
+        found = np.stack([member.predict(padded)[:n] for member in self.models.members])
+        return point_predictions(found, self.n_targets).astype(np.float64)
 
 
 def left_out_of(groups: Sequence[str], n: int, random: np.random.Generator) -> NDArray[np.bool_]:
@@ -211,7 +214,7 @@ def train_ensemble(
             progress("training models", i + 1, n)
         models = model_in("the ensemble", source.spec, folders, source.spec.name)
     assert isinstance(models, Model)
-    ensemble = Ensemble(models, ())
+    ensemble = Ensemble(models, len(source.targets), ())
     return replace(ensemble, calibrations=_calibrations(source, rows, ensemble.predict(rows.inputs), left_out))
 
 

@@ -11,11 +11,12 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import RequestError
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
-from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
+from aifs_tune.trainers.network.layers import in_order, make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.params import (
     SERIES,
-    Loss,
+    VALUE_OR_QUANTILE_LOSS,
+    AnyLoss,
     Optimizer,
     Precision,
     SeriesParams,
@@ -29,6 +30,7 @@ Pooling: TypeAlias = Literal["mean", "max"]
 
 ALLOWED: dict[str, Parameter] = {
     **SERIES,
+    **VALUE_OR_QUANTILE_LOSS,
     "filters": IntParameter(
         low=1, high=4096, description="Filters of the first block; each block after it has twice as many."
     ),
@@ -80,7 +82,7 @@ class Cnn1dShape:
     is_classes: bool
     optimizer: Optimizer
     batch_size: int
-    loss: Loss
+    loss: AnyLoss
     filters: int
     conv_blocks: int
     kernel_size: int
@@ -94,11 +96,12 @@ class Cnn1dShape:
         Raises
         ------
         RequestError
-            If the series are too short for so many blocks, or the network is too large.
+            If the series are too short for so many blocks, the network is too large, or the quantiles of several
+            targets are to be predicted.
         DataError
             If the examples are not series.
         """
-        shape = cls(**series_sizes(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
+        shape = cls(**series_sizes(params, examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
         if shape.steps < 2**shape.conv_blocks:
             raise RequestError(
                 f"conv_blocks: {shape.conv_blocks} is too many for series of {shape.steps} steps, because each block "
@@ -116,7 +119,7 @@ class Cnn1dShape:
 
 
 class Cnn1dNetwork(ExamplesNetwork):
-    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
+    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes), scaled numbers or quantiles.
 
     Every layer is 0 after the end of a series, like the padding before its start. Mean pooling does not count these
     steps, and they never decide a maximum, because ReLU outputs are not negative.
@@ -151,7 +154,7 @@ class Cnn1dNetwork(ExamplesNetwork):
             pooled = total / keras.ops.cast(keras.ops.expand_dims(keras.ops.maximum(lengths, 1), 1), "float32")
         dense = layers.Dense(shape.dense_units, activation="relu", name="dense")(pooled)
         kept = layers.Dropout(dropout, name="dropout", dtype="float32")(dense)
-        return layers.Dense(shape.n_outputs, name="outputs", dtype="float32")(kept)
+        return in_order(layers.Dense(shape.n_outputs, name="outputs", dtype="float32")(kept), shape)
 
 
 class Cnn1dTrainer(SeriesTrainer):

@@ -17,27 +17,28 @@ from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import FloatParameter, IntParameter, Parameter
 from aifs_tune.trainers.feature_selection import KEPT_COLUMNS, n_kept, ranked_columns
 from aifs_tune.trainers.network.examples import ExamplesNetwork, ExamplesTrainer
-from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
+from aifs_tune.trainers.network.layers import in_order, make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.ops import held, normal, when
 from aifs_tune.trainers.network.params import (
     CLASS_LOSS,
     TRAINING,
-    VALUE_LOSS,
+    VALUE_OR_QUANTILE_LOSS,
     VALUES_WEIGHT,
-    Loss,
+    AnyLoss,
     Optimizer,
     Precision,
     TrainingParams,
     check_n_weights,
+    n_outputs_of,
 )
 from aifs_tune.trainers.network.runtime import keras
 
 ALLOWED: dict[str, Parameter] = {
     **TRAINING,
     **CLASS_LOSS,
-    **VALUE_LOSS,
+    **VALUE_OR_QUANTILE_LOSS,
     **VALUES_WEIGHT,
     "dropout": FloatParameter(
         low=0, high=0.999, description="Share of the units of each layer that are dropped in training."
@@ -66,7 +67,7 @@ class MlpParams(TrainingParams):
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
     mixup: float = 0.0
-    loss: Loss = "mse"
+    loss: AnyLoss = "mse"
     values_weight: float = 1.0
     dropout: float = 0.5
     noise: float = 0.0
@@ -87,7 +88,7 @@ class MlpShape:
     is_classes: bool
     optimizer: Optimizer
     batch_size: int
-    loss: Loss
+    loss: AnyLoss
     layers: int
     units: int
     n_values: int = 0
@@ -99,11 +100,12 @@ class MlpShape:
         Raises
         ------
         RequestError
-            If the network is too large.
+            If the network is too large, or the quantiles of several targets are to be predicted.
         """
-        n_classes, n_targets = len(examples.classes), len(examples.targets)
-        made = {name: getattr(params, name) for name in STATIC_PARAMS} | {"n_values": n_targets if n_classes else 0}
-        shape = cls(examples.inputs[0].shape[1], n_classes + n_targets, n_classes > 0, **made)
+        n_values = len(examples.targets) if examples.classes else 0
+        made = {name: getattr(params, name) for name in STATIC_PARAMS} | {"n_values": n_values}
+        n_outputs = n_outputs_of(params, examples)
+        shape = cls(examples.inputs[0].shape[1], n_outputs, bool(examples.classes), **made)
         n_weights = sum(a * b for a, b in pairwise(shape.widths))
         check_n_weights(shape, n_weights, ("layers", "units"))
         return shape
@@ -119,7 +121,7 @@ COLUMN_SCALE = "columns.scale"
 
 
 class MlpNetwork(ExamplesNetwork):
-    """Dense network from one float32 input (n, columns) to logits (n, classes), scaled numbers (n, targets) or both."""
+    """Dense network from one float32 input (n, columns) to logits (n, classes), scaled numbers, both, or quantiles."""
 
     def __init__(self, shape: MlpShape, precision: Precision) -> None:
         self._shape = shape
@@ -140,7 +142,7 @@ class MlpNetwork(ExamplesNetwork):
         for layer in range(shape.layers):
             values = layers.Dense(shape.units, activation="relu", name=f"dense{layer}")(values)
             values = layers.Dropout(dropout, name=f"dropout{layer}", dtype="float32")(values)
-        return layers.Dense(shape.n_outputs, name=f"dense{shape.layers}", dtype="float32")(values)
+        return in_order(layers.Dense(shape.n_outputs, name=f"dense{shape.layers}", dtype="float32")(values), shape)
 
     @property
     def n_classes(self) -> int:

@@ -11,9 +11,17 @@ import numpy as np
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.space.parameters import ChoiceParameter, IntParameter, Parameter
 from aifs_tune.trainers.network.examples import ExamplesNetwork
-from aifs_tune.trainers.network.layers import make_model, outputs_of, weights_and_states
+from aifs_tune.trainers.network.layers import in_order, make_model, outputs_of, weights_and_states
 from aifs_tune.trainers.network.network import Network, initial_weights
-from aifs_tune.trainers.network.params import SERIES, Loss, Optimizer, SeriesParams, check_n_weights, series_sizes
+from aifs_tune.trainers.network.params import (
+    SERIES,
+    VALUE_OR_QUANTILE_LOSS,
+    AnyLoss,
+    Optimizer,
+    SeriesParams,
+    check_n_weights,
+    series_sizes,
+)
 from aifs_tune.trainers.network.runtime import keras
 from aifs_tune.trainers.network.series import SeriesTrainer, present, series_inputs
 
@@ -23,6 +31,7 @@ N_GATES = {"lstm": 4, "gru": 3}
 
 ALLOWED: dict[str, Parameter] = {
     **SERIES,
+    **VALUE_OR_QUANTILE_LOSS,
     "cell": ChoiceParameter(choices=("lstm", "gru"), description="Type of the recurrent cell."),
     "layers": IntParameter(low=1, high=8, description="Number of recurrent layers."),
     "units": IntParameter(low=1, high=8192, description="Units of each layer, in each direction."),
@@ -58,7 +67,7 @@ class RnnShape:
     is_classes: bool
     optimizer: Optimizer
     batch_size: int
-    loss: Loss
+    loss: AnyLoss
     cell: Cell
     layers: int
     units: int
@@ -71,11 +80,11 @@ class RnnShape:
         Raises
         ------
         RequestError
-            If the network is too large.
+            If the network is too large, or the quantiles of several targets are to be predicted.
         DataError
             If the examples are not series.
         """
-        shape = cls(**series_sizes(examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
+        shape = cls(**series_sizes(params, examples), **{name: getattr(params, name) for name in STATIC_PARAMS})
         width = N_GATES[shape.cell] * shape.units
         rows = sum(before + shape.units for before in shape.widths[:-1])
         n_weights = rows * width * (2 if shape.bidirectional else 1) + shape.widths[-1] * shape.n_outputs
@@ -89,7 +98,7 @@ class RnnShape:
 
 
 class RnnNetwork(ExamplesNetwork):
-    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes) or scaled numbers (n, targets).
+    """Network from values (n, steps, channels) and lengths (n,) to logits (n, classes), scaled numbers or quantiles.
 
     The state does not change after the end of a series; a backward layer starts there. LSTM as in Hochreiter and
     Schmidhuber (1997) with forget gates, whose biases start at 1; GRU as in Cho et al. (2014), in the form of cuDNN.
@@ -125,7 +134,7 @@ class RnnNetwork(ExamplesNetwork):
             if shape.bidirectional:
                 layer = layers.Bidirectional(layer, name=name)
             values = layers.Dropout(dropout, name=f"dropout{number}")(layer(values, mask=is_present > 0))
-        return layers.Dense(shape.n_outputs, name="dense")(values)
+        return in_order(layers.Dense(shape.n_outputs, name="dense")(values), shape)
 
 
 class RnnTrainer(SeriesTrainer):

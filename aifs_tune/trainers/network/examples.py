@@ -18,12 +18,13 @@ from aifs_tune.trainers.network.losses import (
     ClassificationLoss,
     Hyperparameters,
     LossFunction,
+    QuantileLoss,
     RegressionLoss,
 )
-from aifs_tune.trainers.network.metrics import measure, measure_values
+from aifs_tune.trainers.network.metrics import measure, measure_quantiles, measure_values
 from aifs_tune.trainers.network.network import Network
 from aifs_tune.trainers.network.ops import log_probabilities
-from aifs_tune.trainers.network.params import TrainingParams
+from aifs_tune.trainers.network.params import QUANTILES, TrainingParams, has_loss_of_quantiles
 from aifs_tune.trainers.network.program import Examples
 from aifs_tune.trainers.network.runtime import resident
 from aifs_tune.trainers.network.trainer import NetTrainer
@@ -31,14 +32,19 @@ from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import (
     Predictions,
     both_metrics,
+    has_quantiles,
     in_target_units,
+    point_predictions,
+    quantile_metrics,
+    quantile_targets,
     reported_metrics,
     value_metrics,
 )
 
 
 class ExamplesNetwork(Network):
-    """Network to logits (n, classes) or scaled numbers (n, targets), or to both, the logits first.
+    """Network to logits (n, classes), scaled numbers (n, targets), both with the logits first, or quantiles of one
+    number (n, levels).
 
     ``shape`` has ``n_outputs`` and ``is_classes``.
     """
@@ -49,7 +55,7 @@ class ExamplesNetwork(Network):
 
     @property
     def n_outputs(self) -> int:
-        """Number of classes and targets."""
+        """Number of classes and targets, or of quantiles."""
         n_outputs: int = self._shape.n_outputs
         return n_outputs
 
@@ -93,7 +99,7 @@ class ExamplesGoal:
 
     def __post_init__(self) -> None:
         examples = self.examples
-        check_one_of("metric", self.metric, metrics_of(examples))
+        check_one_of("metric", self.metric, self.metrics)
         check_one_of("class_weights", self.class_weights, ("balanced", "none"))
         check_mode(self.mode, self.patience)
         if examples.classes:
@@ -104,6 +110,11 @@ class ExamplesGoal:
             raise DataError(f"train, val: {n_train} and {n_val} examples are too few; allowed: at least 1 and 2")
         if examples.targets:
             self._check_targets()
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that may decide which epoch is best."""
+        return metrics_of(self.examples)
 
     def _check_targets(self) -> None:
         """Check that each target, which examples may lack, is known often enough to be measured."""
@@ -132,19 +143,27 @@ class ExamplesGoal:
         """
         examples = self.examples
         rows, n_classes = getattr(examples, part), len(examples.classes)
-        measured = dict[str, float]()
         if examples.classes:
             labels, logs = examples.labels[rows], y_pred[:, :n_classes]
             measured = measure(labels, logs, signal=examples.signal, classes=examples.classes)
-        if examples.targets:
+        elif has_quantiles(y_pred, len(examples.targets)):
+            measured = measure_quantiles(examples.numbers[rows], y_pred, examples.targets[0])
+        else:
+            measured = measure_values(examples.numbers[rows], y_pred, examples.targets)
+        if examples.classes and examples.targets:
             of_numbers = measure_values(examples.numbers[rows], y_pred[:, n_classes:], examples.targets)
             measured |= {name: value for name, value in of_numbers.items() if name not in measured}
         return {f"{part}_{name}": value for name, value in measured.items()}
 
     def predictions_of(self, part: str, y_pred: NDArray[np.float32]) -> Predictions:
-        """Targets and predictions of ``part``: probabilities, and numbers in the units of the targets."""
+        """Targets and predictions of ``part``: probabilities, and numbers in the units of the targets.
+
+        Of quantiles it is the median.
+        """
         examples = self.examples
-        return Predictions.of(examples, getattr(examples, part), in_target_units(y_pred, examples.targets))
+        points = y_pred if examples.classes else point_predictions(y_pred, len(examples.targets))
+        in_units = in_target_units(points, examples.targets, n_classes=len(examples.classes))
+        return Predictions.of(examples, getattr(examples, part), in_units)
 
 
 @dataclass(frozen=True)
@@ -167,15 +186,39 @@ class ExamplesTask(ExamplesGoal):
         return self.examples.train
 
     @property
-    def facts(self) -> dict[str, Any]:
-        """Classes or targets, facts of the inputs, and the fingerprint of the data."""
-        examples = self.examples
-        described = {"classes": list(examples.classes), "targets": [asdict(target) for target in examples.targets]}
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics that may decide which epoch is best; some are reported with the loss of quantiles alone."""
+        return super().metrics + self._quantile_metrics
+
+    @property
+    def _quantile_metrics(self) -> tuple[str, ...]:
+        """Metrics of quantiles, if networks can predict them from these examples."""
+        targets = self.examples.targets
+        can = len(targets) == 1 and not self.examples.classes
+        can = can and has_loss_of_quantiles(getattr(self.params_type, "allowed", {}))
+        return quantile_metrics(targets[0].name) if can else ()
+
+    def facts_of(self, shape: Any) -> dict[str, Any]:
+        """Classes, or targets with one for each quantile, facts of the inputs, and the fingerprint of the data."""
+        examples, targets = self.examples, self.examples.targets
+        if getattr(shape, "loss", None) == QUANTILES and targets:
+            targets = quantile_targets(*targets)
+        described = {"classes": list(examples.classes), "targets": [asdict(target) for target in targets]}
         return {**described, "inputs": dict(examples.facts), "fingerprint": examples.fingerprint}
 
     def params_of(self, params: Mapping[str, Scalar]) -> TrainingParams:
-        """Checked hyperparameters, with the defaults of missing ones."""
-        return self.params_type.from_mapping(params)
+        """Checked hyperparameters, with the defaults of missing ones.
+
+        Raises
+        ------
+        RequestError
+            If a value is not allowed, or the loss does not give the metric that decides.
+        """
+        checked = self.params_type.from_mapping(params)
+        loss = getattr(checked, "loss", None)
+        if self.metric in self._quantile_metrics and loss != QUANTILES:
+            raise RequestError(f"loss: {loss!r} does not report {self.metric}; allowed: {QUANTILES}")
+        return checked
 
     def shape_of(self, params: Any) -> Any:
         """Shape of a network with ``params`` for the examples."""
@@ -268,13 +311,14 @@ class ExamplesTrainer(NetTrainer):
         -------
         numpy.ndarray
             Probabilities, shape (n, classes), or numbers in the units of their targets, shape (n, targets), or both in
-            this order, shape (n, classes + targets).
+            this order, shape (n, classes + targets), or quantiles of one number at
+            :data:`~aifs_tune.trainers.predictions.LEVELS`, shape (n, levels).
         """
         everything = np.arange(len(inputs[0]), dtype=np.int32)
         stored = tuple(resident(np.array(array)) for array in inputs)
         with self._best_weights() as network:
             y_pred: NDArray[np.float32] = network.predict(stored, everything)
-        return in_target_units(y_pred, self._data.targets)
+        return in_target_units(y_pred, self._data.targets, n_classes=len(self._data.classes))
 
     def _resident(self) -> Examples:
         inputs = tuple(resident(array) for array in self._data.inputs)
@@ -284,6 +328,8 @@ class ExamplesTrainer(NetTrainer):
         if not self._data.targets:
             return ClassificationLoss(self.augment)
         has_gaps = bool(np.isnan(self._data.numbers).any())
+        if shape.loss == QUANTILES:
+            return QuantileLoss(self.augment_with_targets, has_gaps=has_gaps)
         values = RegressionLoss(shape.loss, self.augment_with_targets, has_gaps=has_gaps)
         return ClassesAndValuesLoss(values, len(self._data.classes)) if self._data.classes else values
 

@@ -184,9 +184,9 @@ class ImageTask:
         """Indices of the training images."""
         return self.images.train
 
-    @property
-    def facts(self) -> dict[str, Any]:
+    def facts_of(self, shape: Any) -> dict[str, Any]:
         """Classes in their order, the fingerprint of the images, and how 16-bit values were scaled."""
+        del shape
         images = self.images
         range16 = None if images.range16 is None else list(images.range16)
         return {"classes": list(images.classes), "fingerprint": images.fingerprint, "range16": range16}

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from itertools import pairwise
+from statistics import NormalDist
 from typing import Any
 
 from aifs_tune.trainers.network.network import PRETRAINED
 from aifs_tune.trainers.network.ops import held, of_shape
-from aifs_tune.trainers.network.params import Precision
+from aifs_tune.trainers.network.params import QUANTILES, Precision
 from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.predictions import LEVELS
 
 NORM = ".norm"
 """End of the name of a batch normalization, whose variables are called by the convolution before it."""
@@ -41,6 +45,27 @@ def make_model(layers: Callable[[Any], Any], given: Any, precision: Precision) -
     fuse_normalization(model)
     fuse_bias(model)
     return model
+
+
+def in_order(values: Any, shape: Any) -> Any:
+    """Outputs of a network of this ``shape`` from the ``values`` (n, outputs) of its last layer.
+
+    The quantiles of a number are ordered by new Keras layers; all other outputs are the values themselves.
+    """
+    return values if shape.is_classes or shape.loss != QUANTILES else _quantiles(values)
+
+
+def _quantiles(values: Any) -> Any:
+    """Quantiles at :data:`LEVELS`, shape (n, levels): the first, and positive steps from each to the next.
+
+    They cannot cross (Park et al. 2022, incremental quantile functions). Values of 0 give the quantiles of the standard
+    normal distribution, so that a training begins near those of the scaled targets.
+    """
+    normal = [NormalDist().inv_cdf(level) for level in LEVELS]
+    offset = [normal[0], *(math.log(math.expm1(after - before)) for before, after in pairwise(normal))]
+    moved = keras.layers.Rescaling(1.0, offset=offset, name="levels", dtype="float32")(values)
+    first, steps = keras.ops.split(moved, [1], axis=1)
+    return keras.ops.cumsum(keras.ops.concatenate([first, keras.ops.softplus(steps)], axis=1), axis=1)
 
 
 def variables_of(model: Any) -> dict[str, Any]:

@@ -5,9 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
+import numpy as np
+
 from aifs_tune.trainers.augment.images import cutmix, larger_share
 from aifs_tune.trainers.network.ops import numbered, split, uniform, when
 from aifs_tune.trainers.network.runtime import keras
+from aifs_tune.trainers.predictions import LEVELS, MEDIAN
 
 Hyperparameters = Mapping[str, Any]
 """Scalar tensors by the name of their hyperparameter."""
@@ -129,7 +132,7 @@ class RegressionLoss:
     def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
         """Weighted error of each example, shape (n,)."""
         del hyperparameters
-        errors = self._errors(outputs, y_true[0])
+        errors = keras.ops.abs(self._errors(outputs, y_true[0]))
         if self._loss == "mse":
             costs = errors**2
         elif self._loss == "mae":
@@ -140,13 +143,13 @@ class RegressionLoss:
 
     def scores(self, outputs: Any, y_true: Any) -> Any:
         """Absolute error, averaged over the targets that an example has."""
-        return self._mean(self._errors(outputs, y_true[0]), y_true[0])
+        return self._mean(keras.ops.abs(self._errors(outputs, y_true[0])), y_true[0])
 
     def _errors(self, outputs: Any, targets: Any) -> Any:
-        """Absolute errors, shape (n, targets); 0, without a gradient, where a target is missing."""
+        """Outputs minus targets, shape (n, outputs); 0, without a gradient, where a target is missing."""
         if self._has_gaps:
             targets = keras.ops.where(keras.ops.isnan(targets), outputs, targets)
-        return keras.ops.abs(outputs - targets)
+        return outputs - targets
 
     def _mean(self, costs: Any, targets: Any) -> Any:
         """Mean over the targets that each example has, shape (n,)."""
@@ -190,3 +193,29 @@ class ClassesAndValuesLoss:
     def scores(self, outputs: Any, y_true: Any) -> Any:
         """1 where the predicted class is right, as of :class:`ClassificationLoss`."""
         return self._classes.scores(outputs[:, : self._n_classes], y_true[0])
+
+
+class QuantileLoss(RegressionLoss):
+    """Pinball loss (Koenker and Bassett 1978) of quantiles (n, levels) of one number, averaged over the levels.
+
+    An output that is too low by d costs level * d, one that is too high by d costs (1 - level) * d: the least mean cost
+    has the quantile at this level. Other parameters are those of :class:`RegressionLoss`.
+    """
+
+    def __init__(
+        self,
+        augment: Callable[[Any, Any, Hyperparameters, Any], tuple[Any, Any]] | None = None,
+        *,
+        has_gaps: bool = False,
+    ) -> None:
+        super().__init__("mae", augment, has_gaps=has_gaps)
+
+    def compute_loss(self, outputs: Any, y_true: Any, hyperparameters: Hyperparameters) -> Any:
+        """Weighted pinball loss of each example, shape (n,)."""
+        del hyperparameters
+        errors, levels = self._errors(outputs, y_true[0]), np.array(LEVELS, np.float32)
+        return y_true[1] * keras.ops.mean(keras.ops.maximum((1 - levels) * errors, -levels * errors), axis=1)
+
+    def scores(self, outputs: Any, y_true: Any) -> Any:
+        """Absolute error of the median."""
+        return super().scores(outputs[:, MEDIAN : MEDIAN + 1], y_true)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from aifs_tune.data.examples import Target
 from aifs_tune.data.signal import Signal
-from aifs_tune.trainers.predictions import CLASSIFIED, OF_A_TARGET, VALUES
+from aifs_tune.trainers.predictions import CLASSIFIED, LEVELS, OF_A_TARGET, VALUES, point_predictions, quantile_metrics
 
 
 def measure(
@@ -68,6 +68,26 @@ def measure_values(
     columns = [np.nanmean(errors, axis=0), np.sqrt(squares), np.nanquantile(errors, 0.9, axis=0)]
     of_targets = np.stack([*(column * scales for column in columns), explained], axis=1).ravel().tolist()
     return dict(zip(names, [float(squares.mean()), float(explained.mean()), *of_targets], strict=True))
+
+
+def measure_quantiles(y_true: NDArray[np.float32], y_pred: NDArray[np.float32], target: Target) -> dict[str, float]:
+    """Metrics of :func:`measure_values` of the median, then :func:`~aifs_tune.trainers.predictions.quantile_metrics`.
+
+    ``y_true`` has shape (n, 1) and may be NaN, ``y_pred`` (n, levels). The continuous ranked probability score is
+    twice the pinball loss, averaged over all levels (Gneiting and Ranjan 2011). Here it is averaged over the deciles,
+    which is the weighted interval score (Bracher et al. 2021): for a normal distribution it is 9 % larger.
+    """
+    measured = measure_values(y_true, point_predictions(y_pred, 1), [target])
+    names = [name.removeprefix("val_") for name in quantile_metrics(target.name)]
+    if not np.isfinite(y_pred).all():
+        return measured | dict.fromkeys(names, float("nan"))
+    known, levels = ~np.isnan(y_true[:, 0]), np.array(LEVELS)
+    errors = y_pred[known].astype(np.float64) - y_true[known]
+    pinball = float(np.maximum((1 - levels) * errors, -levels * errors).mean())
+    is_within = (errors[:, 0] <= 0) & (errors[:, -1] >= 0)
+    width = float((errors[:, -1] - errors[:, 0]).mean())
+    values = (pinball, float(is_within.mean()), 2 * pinball * target.scale, width * target.scale)
+    return measured | dict(zip(names, values, strict=True))
 
 
 def _auc(labels: NDArray[np.int32], scores: NDArray[np.float32], present: NDArray[np.int32]) -> float:

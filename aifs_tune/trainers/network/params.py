@@ -11,10 +11,12 @@ from aifs_tune._util.scalars import Scalar, brief
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.errors import DataError, RequestError
 from aifs_tune.space.parameters import ChoiceParameter, FloatParameter, IntParameter, Parameter
+from aifs_tune.trainers.predictions import LEVELS
 
 Optimizer: TypeAlias = Literal["adam", "adamw", "sgd"]
 Schedule: TypeAlias = Literal["constant", "cosine", "plateau"]
 Loss: TypeAlias = Literal["mse", "mae", "huber"]
+AnyLoss: TypeAlias = Literal["mse", "mae", "huber", "quantiles"]
 Precision: TypeAlias = Literal["float32", "mixed_bfloat16"]
 """Precision of convolutions and dense layers; weights, optimizer and outputs are float32 in both."""
 
@@ -57,6 +59,16 @@ VALUES_WEIGHT: dict[str, Parameter] = {
     ),
 }
 """Allowed values of the hyperparameter that joins both losses, of networks that learn classes and numbers together."""
+QUANTILES = "quantiles"
+"""Loss of a network that predicts quantiles of one number."""
+
+VALUE_OR_QUANTILE_LOSS: dict[str, Parameter] = {
+    "loss": ChoiceParameter(
+        choices=("mse", "mae", "huber", QUANTILES),
+        description="Loss of numbers, in units of their spread; quantiles: the pinball loss of one number's deciles.",
+    ),
+}
+"""Allowed values of the loss where quantiles can be predicted instead of a number."""
 
 MAX_WEIGHTS = 2**28
 """Largest allowed number of weights: with optimizer state and best weights they take 4 GiB."""
@@ -75,6 +87,31 @@ def check_static_params(shape: Any, allowed: Mapping[str, Parameter], names: Seq
     """
     for name in names:
         object.__setattr__(shape, name, allowed[name].take(name, getattr(shape, name)))
+
+
+def n_outputs_of(params: Any, examples: ExampleSet) -> int:
+    """Number of outputs of a network with ``params``: one for each class and target, or for each quantile of a target.
+
+    Raises
+    ------
+    RequestError
+        If quantiles of several targets are to be predicted, or beside classes.
+    """
+    n_classes, n_targets = len(examples.classes), len(examples.targets)
+    if n_targets == 0 or params.loss != QUANTILES:
+        return n_classes + n_targets
+    if n_classes or n_targets > 1:
+        allowed = ", ".join(map(str, VALUE_LOSS["loss"].extremes))
+        raise RequestError(
+            f"loss: {QUANTILES} is not allowed {'beside classes' if n_classes else f'with {n_targets} targets'}; "
+            f"allowed: {allowed}, or one target alone"
+        )
+    return len(LEVELS)
+
+
+def has_loss_of_quantiles(allowed: Mapping[str, Parameter]) -> bool:
+    """Whether the loss of quantiles is among the ``allowed`` values."""
+    return "loss" in allowed and QUANTILES in allowed["loss"].extremes
 
 
 def check_n_weights(shape: Any, n_weights: int, names: Sequence[str]) -> None:
@@ -268,17 +305,19 @@ class SeriesParams(TrainingParams):
 
     label_smoothing: float = 0.0
     focal_gamma: float = 0.0
-    loss: Loss = "mse"
+    loss: AnyLoss = "mse"
     dropout: float = 0.0
     noise: float = 0.0
     crop: float = 0.0
 
 
-def series_sizes(examples: ExampleSet) -> dict[str, Any]:
+def series_sizes(params: SeriesParams, examples: ExampleSet) -> dict[str, Any]:
     """``steps``, ``channels``, ``n_outputs`` and ``is_classes`` of a network's shape.
 
     Raises
     ------
+    RequestError
+        If the quantiles of several targets are to be predicted.
     DataError
         If the inputs are not values (n, steps, channels) with lengths (n,).
     """
@@ -288,6 +327,6 @@ def series_sizes(examples: ExampleSet) -> dict[str, Any]:
         raise DataError(
             f"inputs: shapes {listed} are not allowed; allowed: values (n, steps, channels) and lengths (n,)"
         )
-    n_outputs = len(examples.classes) or len(examples.targets)
+    n_outputs = n_outputs_of(params, examples)
     _, steps, channels = shapes[0]
     return {"steps": steps, "channels": channels, "n_outputs": n_outputs, "is_classes": bool(examples.classes)}

@@ -60,9 +60,8 @@ class Task(Protocol):
         """Indices of the training examples."""
         ...
 
-    @property
-    def facts(self) -> Mapping[str, Any]:
-        """Facts of the data that are stored with the weights; ``fingerprint`` is one of them."""
+    def facts_of(self, shape: Any) -> Mapping[str, Any]:
+        """Facts of the data that are stored with the weights of a network of ``shape``; one is ``fingerprint``."""
         ...
 
     def params_of(self, params: Mapping[str, Scalar]) -> TrainingParams:
@@ -173,7 +172,7 @@ class TrainState(BestEpochTracker):
     def write(self, folder: Path, *, weights: Weights, slots: Weights, best: Weights) -> None:
         """Write the running trial into ``folder``."""
         facts = {
-            "fingerprint": self.task.facts["fingerprint"],
+            "fingerprint": self.task.facts_of(self.shape)["fingerprint"],
             "architecture": self._architecture,
             **self._engine,
             "params": asdict(self.params),
@@ -199,7 +198,7 @@ class TrainState(BestEpochTracker):
             If the files are damaged or of another version.
         """
         arrays, facts = read_state(folder, _STATE_NAME)
-        fingerprint = self.task.facts["fingerprint"]
+        fingerprint = self.task.facts_of(self.shape)["fingerprint"]
         expected = {"fingerprint": fingerprint, "architecture": self._architecture, **self._engine}
         for key, value in expected.items():
             if facts.get(key) != value:
@@ -226,7 +225,7 @@ class TrainState(BestEpochTracker):
             "trainer": self.params.trainer,
             "architecture": self._architecture,
             **self._engine,
-            **self.task.facts,
+            **self.task.facts_of(self.shape),
             "params": asdict(self.params),
             "seed": self.seed,
             "epoch": self.best_epoch,
