@@ -9,6 +9,7 @@ if TYPE_CHECKING:
     from aifs_tune.analysis.classification import HeldOutClasses, evaluate_classes
     from aifs_tune.analysis.column_graph import ColumnEdge, ColumnGraph
     from aifs_tune.analysis.column_selection import ColumnGroup, SelectedColumns
+    from aifs_tune.analysis.event_forecasts import HeldOutEvents, evaluate_events, evaluate_warnings
     from aifs_tune.analysis.explanation import Explanation, Explanations
     from aifs_tune.analysis.paired import Comparison, compare_all
     from aifs_tune.analysis.regression import HeldOutTarget, evaluate_values
@@ -24,6 +25,7 @@ __all__ = [
     "Explanation",
     "Explanations",
     "HeldOutClasses",
+    "HeldOutEvents",
     "HeldOutTarget",
     "Resampling",
     "Scores",
@@ -32,7 +34,9 @@ __all__ = [
     "analyse",
     "compare_all",
     "evaluate_classes",
+    "evaluate_events",
     "evaluate_values",
+    "evaluate_warnings",
 ]
 
 # Names load on first use, so importing this package stays cheap.
@@ -47,6 +51,7 @@ __getattr__, __dir__ = lazy_names(
         "Explanation": "explanation",
         "Explanations": "explanation",
         "HeldOutClasses": "classification",
+        "HeldOutEvents": "event_forecasts",
         "HeldOutTarget": "regression",
         "Resampling": "bootstrap",
         "Scores": "scores",
@@ -55,6 +60,8 @@ __getattr__, __dir__ = lazy_names(
         "analyse": "study_tables",
         "compare_all": "paired",
         "evaluate_classes": "classification",
+        "evaluate_events": "event_forecasts",
         "evaluate_values": "regression",
+        "evaluate_warnings": "event_forecasts",
     },
 )
