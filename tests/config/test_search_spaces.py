@@ -55,6 +55,7 @@ def test_the_files_that_ship() -> None:
         "forecast",
         "gene_expression",
         "gene_expression_trees",
+        "hazards",
         "light_curves",
         "magic_gamma",
         "micrographs",
@@ -136,6 +137,7 @@ def test_files_of_series_run_without_data_and_begin_with_a_textbook_network(name
     assert spec.data.series is not None
     assert spec.data.series.simulate is not None
     plain = {"optimizer": "adam", "schedule": "constant", "weight_decay": 1e-7, "noise": 0.0, "crop": 0.0}
+    plain |= {"loss": defaults.get("loss", "mse")}
     textbook = {"rnn": {**plain, "dropout": 0.0}, "cnn1d": {**plain, "label_smoothing": 0.0}}
     assert spec.trainer is not None
     params = (RnnParams if spec.trainer.name == "rnn" else Cnn1dParams)(**textbook[spec.trainer.name])
