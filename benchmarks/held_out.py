@@ -16,6 +16,7 @@ configurations are compared, not 24: the test part is used once. ``--baseline`` 
 - ``plain``: of tables, series and frames, scikit-learn's boosted trees with their defaults, fitted once to the
   training and validation parts together: the two lines that one types first
 - ``ridge``: as ``plain``, a ridge regression of numbers, whose penalty leaving out one row at a time chooses
+- ``forest``: of images, a random forest on grey levels and dark spots, fitted to the training and validation parts
 - ``cnn``: of images, the published example's network with a learning rate of 1e-3, for as many epochs
 
 With ``--final K`` the best configuration is also trained as ``aifs-tune finalize`` trains it: on the training and
@@ -41,6 +42,7 @@ from typing import Any
 
 import numpy as np
 from baselines.by_name import OF_KIND, check_baseline, other_trainer
+from baselines.forest import score_forest
 from baselines.linear import score_linear
 from baselines.plain import score_plain, score_ridge
 from numpy.typing import NDArray
@@ -143,7 +145,7 @@ def train(
     for name in baselines:
         if name in ("trees", "cnn"):
             compared[name] = other_trainer(name, spec)
-        elif name not in ("linear", *_REFITTED):
+        elif name not in ("linear", "forest", *_REFITTED):
             compared[name] = told, dict(spec.space.default_params() or {}) if name == "file" else {}
     with ProcessPoolExecutor(2, mp_context=get_context("spawn")) as pool:
         runs = {
@@ -152,6 +154,8 @@ def train(
         }
         if "linear" in baselines:
             runs["linear"] = [pool.submit(score_linear, told, str(data.location))] * n_seeds
+        if "forest" in baselines:
+            runs["forest"] = [pool.submit(score_forest, str(data.location), 1000 + seed) for seed in range(n_seeds)]
         for name in sorted(_REFITTED.keys() & set(baselines)):
             runs[name] = [pool.submit(_REFITTED[name], str(data.location))] * n_seeds
         return {who: [run.result() for run in started] for who, started in runs.items()}

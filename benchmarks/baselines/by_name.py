@@ -8,7 +8,14 @@ from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import RequestError
 
 _ROWS = ("table", "series", "frames")
-OF_KIND = {"trees": ("table",), "plain": _ROWS, "ridge": _ROWS, "cnn": ("images",), "linear": _ROWS}
+OF_KIND = {
+    "trees": ("table",),
+    "plain": _ROWS,
+    "ridge": _ROWS,
+    "forest": ("images",),
+    "cnn": ("images",),
+    "linear": _ROWS,
+}
 """What each baseline can learn from; those that are not here take what the trainer of the sweep does."""
 
 

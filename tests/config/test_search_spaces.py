@@ -168,6 +168,14 @@ def test_the_residual_file_tunes_what_the_residual_network_has() -> None:
     assert [defaults[name] for name in shape] == [ours[name] for name in shape]
 
 
+def test_micrographs_turns_and_mirrors_but_does_not_shift() -> None:
+    defaults = load_sweep_file("micrographs").space.default_params()
+    assert defaults is not None
+    params = ResidualParams.from_mapping(defaults)
+    assert (params.rotation_90, params.horizontal_flip, params.vertical_flip) == (True, True, True)
+    assert (params.width_shift, params.height_shift, params.rotation_deg, params.zoom) == (0, 0, 0, 0)
+
+
 def test_celestial_cnn_starts_from_the_textbook_network() -> None:
     spec = load_sweep_file("celestial_cnn")
     defaults = spec.space.default_params()

@@ -9,8 +9,10 @@ import numpy as np
 import pytest
 
 import aifs_tune
+from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.examples import Target, store_examples
+from aifs_tune.data.sources import prepare
 from aifs_tune.data.split import Subsets
 from aifs_tune.errors import RequestError
 
@@ -58,3 +60,27 @@ def test_a_baseline_that_cannot_learn_from_the_data_is_refused() -> None:
     with pytest.raises(RequestError, match=message):
         check_baseline("trees", "series")
     check_baseline("file", "series")
+
+
+def test_test_lines_count_the_boundaries_they_cross() -> None:
+    counting = import_module("baselines.counting")
+    image = np.full((40, 40), 200.0)
+    image[:, 5::10] = 100.0  # four dark columns, which only rows cross
+    assert counting.crossings_per_px(image, 0.5, 20.0) == pytest.approx(4 * 40 / (2 * 1600))
+    assert counting.crossings_per_px(image, 0.5, 500.0) == 0
+    assert counting.dark_share(image, 0.1, 50.0) == pytest.approx(0.1)
+
+
+def test_the_forest_tells_spots_from_lines(tmp_path: Path) -> None:
+    forest = import_module("baselines.forest")
+    random, images, labels = np.random.default_rng(0), [], []
+    for i in range(90):
+        image = random.normal(180, 10, (24, 24)).clip(0, 255)
+        row, column = random.integers(4, 18, 2)
+        image[(slice(row, row + 4), slice(column, column + 4)) if i % 2 else (row, slice(None))] = 40
+        images.append(image.astype(np.uint8))
+        labels.append(("line", "spot")[i % 2])
+    np.savez(tmp_path / "shapes.npz", X=np.array(images), y=np.array(labels))
+    data = DataSpec(folder=tmp_path / "shapes.npz", image_size=24)
+    location = prepare(data, "images", strict=False, tell=lambda _: None, progress=lambda *_: None).location
+    assert forest.score_forest(str(location), 0)["macro_f1"] > 0.9

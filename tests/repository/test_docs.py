@@ -45,6 +45,9 @@ def small(words: list[str]) -> list[str]:
             few = [text for key, value in keys.items() for text in ("--set", f"data.bodies.simulate.{key}={value}")]
             tiles = ["--set", "data.bodies.tile=64", "--set", "space.filters=8", "--workers", "1"]
             return [*words, "--trials", "2", *SMALL[:2], *few, *tiles]
+        if words[2] == "micrographs":
+            few = ["--set", "data.simulate.images=60", "--set", "data.simulate.size=24", "--set", "data.image_size=24"]
+            return [*words, "--trials", "2", *SMALL[:2], *few, "--workers", "1"]
         if words[2] in ("quick_sky", "breast_cancer"):
             return [*words, "--trials", "2", *SMALL[:2], "--workers", "1"]
         return [*words, "--trials", "2", *SMALL]
