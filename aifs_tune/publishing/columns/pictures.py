@@ -36,7 +36,7 @@ def importance_picture(found: SelectedColumns) -> bytes:
         axes.set_yticks(places, [name_of(group) for group in groups])
         axes.axvline(0, color=GREY, linewidth=0.8)
         axes.grid(visible=False, axis="y")
-        axes.set_xlabel("growth of the squared error if permuted; line: standard deviation over training sets")
+        axes.set_xlabel("growth of the squared error if permuted\n(grey: standard deviation over training sets)")
 
     return png(draw, width_in=6.4, height_in=1.2 + 0.26 * len(groups))
 
