@@ -34,7 +34,7 @@ SECTIONS = [
     "Learning curves",
     "Parameter importance",
 ]
-SECTIONS += ["Slices", "Parallel coordinates", "Workers", "Reports and bundles"]
+SECTIONS += ["Slices", "Contours", "Parallel coordinates", "Workers", "Reports and bundles"]
 WAIT_MS = 30_000
 TEXTS = "section => section.textContent + [...section.querySelectorAll('[aria-label]')].map(e => e.ariaLabel).join()"
 

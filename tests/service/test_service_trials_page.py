@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -15,6 +16,9 @@ SPACE = {
     "heat": {"type": "float", "low": 600.0, "high": 1400.0, "unit": "K"},
     "gas": {"type": "choice", "choices": ["argon", "air"]},
 }
+
+WAIT_MS = 60_000
+"""Milliseconds to wait for all parts of the page of a study."""
 
 
 @pytest.fixture(scope="module")
@@ -119,18 +123,64 @@ def test_a_trial_is_shown_beside_the_best(page, url):
     page.get_by_role("alert").get_by_text("no trial 99").wait_for()
 
 
+def test_ranges_along_the_axes_of_a_chart_choose_the_trials_of_the_list(page, url):
+    page.goto(f"{url}/furnace")
+    axis = page.locator("#parallel rect.brush[data-column=value]")
+    axis.scroll_into_view_if_needed(timeout=WAIT_MS)
+    box = axis.bounding_box()
+    x = box["x"] + box["width"] / 2
+    page.mouse.move(x, box["y"] + 1)
+    page.mouse.down()
+    page.mouse.move(x, box["y"] + box["height"] / 2, steps=3)
+    page.mouse.up()
+    told = page.locator("#chosen span").inner_text()
+    assert re.fullmatch(r"31 of 61 trials drawn: value >= 0\.4\d*", told), told  # 0.5 to 0.9 and 0.95
+    assert page.locator("#parallel path.line:not(.outside)").count() == 31
+    page.get_by_text("Choose trials by ranges").click()
+    page.get_by_label("gas", exact=True).select_option("argon")
+    page.get_by_label("heat (K), at most").fill("619")
+    page.keyboard.press("Tab")
+    page.locator("#chosen").get_by_text("7 of 61 trials drawn").wait_for()
+    page.get_by_role("link", name="List them").focus()
+    page.keyboard.press("Enter")
+    page.get_by_text("7 trials that match, 1 to 7 shown").wait_for()
+    assert numbers(page) == [5, 7, 9, 15, 17, 19, 60]
+    page.go_back()
+    page.locator("#parallel path.line").first.wait_for(timeout=WAIT_MS)
+    assert page.locator("#parallel path.line.outside").count() == 0
+
+
+def test_contours_are_drawn_of_two_chosen_parameters(page, url):
+    page.goto(f"{url}/furnace")
+    page.locator("#contours figure").wait_for(timeout=WAIT_MS)
+    assert page.locator("#contours circle").count() == 61
+    assert page.locator("#contours circle.best title").text_content() == "trial 60: heat 609, gas argon, yield 0.95"
+    page.locator("#contour-x").select_option("gas")
+    page.get_by_text("Choose two different parameters.").wait_for()
+    page.locator("#contour-y").select_option("heat")
+    page.locator("#contours figcaption").get_by_text("yield by gas and heat: 61 complete trials.").wait_for()
+    page.locator("#contours summary").click()
+    assert page.locator("#contours tbody tr").first.locator("th, td").all_inner_texts() == [
+        "60",
+        "argon",
+        "609",
+        "0.95",
+    ]
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_and_nothing_is_wider_than_the_page(scheme, page, url):
     from axe_playwright_python.sync_playwright import Axe
 
     page.emulate_media(color_scheme=scheme)
     for path, there in (
+        ("furnace", "#contours figure"),
         ("furnace/trials", "#table table"),
         ("furnace/trials/62", "#curve figure"),
         ("empty/trials", "#columns"),
     ):
         page.goto(f"{url}/{path}")
-        page.wait_for_selector(there)
+        page.wait_for_selector(there, timeout=WAIT_MS)
         for details in page.locator("summary").all():
             details.click()
         found = Axe().run(page)

@@ -1,5 +1,7 @@
-// Parallel coordinates: each trial is a line across the parameters and the objective.
+// Parallel coordinates: each trial is a line across the parameters and the objective. Ranges drawn along the axes with a
+// mouse choose trials.
 
+import { canChoose, columnOf, isChosen } from "./brush.js";
 import { figure, scrollable, shape as mark, table } from "./elements.js";
 import { domainOf, drawing, path, scale, ticks } from "./scales.js";
 import { number, parameterValue, plural } from "./formats.js";
@@ -7,14 +9,17 @@ import { number, parameterValue, plural } from "./formats.js";
 const [HEIGHT, TOP, BOTTOM, SIDE, MIN_SPACING] = [340, 44, 40, 64, 104];
 const FOOT = HEIGHT - BOTTOM;
 const LETTER_WIDTH = 7;
+const [BRUSH_WIDTH, CLICK] = [24, 4];
 
-/** Create an axis: a function from values to positions, and its tick marks. */
-function axisOf(name, parameter, values) {
+/** Create an axis: a function from values to positions, its tick marks, and the range between two positions. */
+function axisOf(name, column, parameter, values) {
   if (parameter.type === "choice") {
     const at = scale(0, Math.max(1, parameter.choices.length - 1), FOOT, TOP);
     const texts = parameter.choices.map((choice) => JSON.stringify(choice));
     const marks = parameter.choices.map((choice, i) => [at(i), typeof choice === "string" ? choice : texts[i]]);
-    return { name, position: (value) => at(texts.indexOf(JSON.stringify(value))), marks };
+    const nearest = (y) => parameter.choices[Math.min(Math.max(Math.round(((FOOT - y) / (FOOT - TOP)) * (at.high - at.low)), 0), parameter.choices.length - 1)];
+    const rangeOf = (_from, to) => (canChoose(nearest(to)) ? { choice: nearest(to) } : null);
+    return { name, column, position: (value) => at(texts.indexOf(JSON.stringify(value))), marks, rangeOf, isClicked: true };
   }
   const isBounded = Number.isFinite(parameter.low) && Number.isFinite(parameter.high);
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values, parameter.always);
@@ -23,7 +28,53 @@ function axisOf(name, parameter, values) {
   const ends = (isBounded ? [low, high] : [])
     .filter((end) => inner.every(([at]) => Math.abs(at - position(end)) > 14))
     .map((end) => [position(end), number(end)]);
-  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, position, marks: [...inner, ...ends] };
+  const rangeOf = (from, to) => {
+    const [top, foot] = [Math.min(from, to), Math.max(from, to)];
+    const range = { low: foot > FOOT - CLICK ? null : valueAt(position, foot, parameter), high: top < TOP + CLICK ? null : valueAt(position, top, parameter) };
+    return range.low === null && range.high === null ? null : range;
+  };
+  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, column, position, marks: [...inner, ...ends], rangeOf, isClicked: false };
+}
+
+/** The value at a position of an axis, with three significant digits; whole for a whole parameter. */
+function valueAt({ low, high, log }, y, { type }) {
+  const share = (FOOT - y) / (FOOT - TOP);
+  const value = log ? low * (high / low) ** share : low + share * (high - low);
+  return type === "int" ? Math.round(value) : Number(value.toPrecision(3));
+}
+
+/** The area along an axis in which a range is drawn; a click without a movement chooses none, or one choice. */
+function brushArea(axis, x, range, onChoose) {
+  let from = null;
+  const yOf = (event) => Math.min(Math.max(event.clientY - event.target.closest("svg").getBoundingClientRect().top, TOP), FOOT);
+  const ends = range === undefined ? [] : "choice" in range ? [-8, 8].map((by) => axis.position(range.choice) + by) : [range.high ?? Infinity, range.low ?? -Infinity].map(axis.position);
+  const shown = mark("rect", { class: "range", x: x - 6, y: ends[0] ?? TOP, width: 12, height: ends.length ? ends[1] - ends[0] : 0 });
+  const area = mark("rect", {
+    class: "brush",
+    x: x - BRUSH_WIDTH / 2,
+    y: TOP,
+    width: BRUSH_WIDTH,
+    height: FOOT - TOP,
+    "data-column": axis.column,
+    onpointerdown: (event) => {
+      if (event.pointerType === "touch") return; // a finger scrolls the page
+      from = yOf(event);
+      event.target.setPointerCapture(event.pointerId);
+    },
+    onpointermove: (event) => {
+      if (from === null || axis.isClicked) return;
+      shown.setAttribute("y", Math.min(from, yOf(event)));
+      shown.setAttribute("height", Math.abs(from - yOf(event)));
+    },
+    onpointerup: (event) => {
+      if (from === null) return;
+      const [start, end] = [from, yOf(event)];
+      from = null;
+      const drawn = axis.isClicked || Math.abs(start - end) >= CLICK ? axis.rangeOf(start, end) : null;
+      onChoose(axis.column, "choice" in (range ?? {}) && drawn?.choice === range.choice ? null : drawn);
+    },
+  });
+  return [shown, area];
 }
 
 function shortened(text, width) {
@@ -48,7 +99,8 @@ function drawnAxis(axis, x, room, isLast) {
   ];
 }
 
-export function parallelFigure({ objective, n_ended: nEnded, trials }, space, width) {
+/** Draw the trials; those outside `ranges`, a `Map` by column, are faint. `onChoose(column, range)` gets a new range. */
+export function parallelFigure({ objective, n_ended: nEnded, trials }, space, width, { ranges, onChoose }) {
   const names = Object.keys(space).filter((name) => space[name].type !== "fixed");
   const complete = trials.filter((trial) => trial.state === "complete");
   const sign = objective.mode === "max" ? -1 : 1;
@@ -57,16 +109,16 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const values = complete.map((trial) => trial.value);
   const columns = [
     ...names.map((name) =>
-      axisOf(name, space[name], trials.map((trial) => trial.params[name]).filter(Number.isFinite)),
+      axisOf(name, columnOf(name), space[name], trials.map((trial) => trial.params[name]).filter(Number.isFinite)),
     ),
-    axisOf(objective.metric, { always: [ranked[0].value] }, values),
+    axisOf(objective.metric, "value", { always: [ranked[0].value] }, values),
   ];
   const full = Math.max(width, columns.length * MIN_SPACING + SIDE);
   const xOf = (i) => SIDE + (i * (full - SIDE - 30)) / Math.max(1, columns.length - 1);
   const lines = [...ranked].reverse().map((trial) => {
     const own = [...names.map((name) => trial.params[name]), trial.value];
     const places = own.map((value, i) => [xOf(i), value === undefined ? FOOT + 24 : columns[i].position(value)]);
-    const kind = trial === ranked[0] && trial.counts ? "best" : good.has(trial) ? "good" : "other";
+    const kind = !isChosen(trial, ranges) ? "outside" : trial === ranked[0] && trial.counts ? "best" : good.has(trial) ? "good" : "other";
     return mark(
       "path",
       { class: `line ${kind}`, d: path(places) },
@@ -77,6 +129,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
   const best = " The thick line is the best trial. A line below an axis has no value for that parameter.";
   const summary = `${plural(complete.length, "complete trial")}.${blue}${best}`;
   const rows = ranked
+    .filter((trial) => isChosen(trial, ranges))
     .slice(0, 100)
     .map((trial) => [trial.trial, number(trial.value), ...names.map((name) => parameterValue(trial.params[name]))]);
   const heads = [
@@ -90,6 +143,7 @@ export function parallelFigure({ objective, n_ended: nEnded, trials }, space, wi
     summary,
     lines,
     columns.map((axis, i) => drawnAxis(axis, xOf(i), Math.min(xOf(1) - xOf(0), 160), i === columns.length - 1)),
+    columns.map((axis, i) => brushArea(axis, xOf(i), ranges.get(axis.column), onChoose)),
   );
   return figure(
     full > width ? scrollable("Parallel coordinates, scrollable", drawn) : drawn,

@@ -53,10 +53,10 @@ export function domainOf(values, always = []) {
   return [low - margin, high + margin];
 }
 
-/** Draw two axes with grid and titles; `x` and `y` are their scales. */
-export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false, isWhole = true, spacing = 90 }) {
+/** Draw two axes with grid and titles; `x` and `y` are their scales, `{ isEmpty: true }` for one without tick marks. */
+export function axes({ width, height, left, right, top, bottom, x, y, xTitle, yTitle, isTime = false, isWhole = true, isWholeY = false, spacing = 90 }) {
   const parts = [];
-  for (const value of ticks(y, height / 50)) {
+  for (const value of y.isEmpty ? [] : ticks(y, height / 50, isWholeY)) {
     parts.push(shape("line", { class: "grid", x1: left, x2: width - right, y1: y(value), y2: y(value) }));
     parts.push(shape("text", { class: "tick", x: left - 6, y: y(value) + 4, "text-anchor": "end" }, number(value)));
   }

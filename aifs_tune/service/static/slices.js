@@ -7,7 +7,7 @@ import { number, parameterValue, plural } from "./formats.js";
 const FRAME = { height: 240, left: 58, right: 14, top: 24, bottom: 40 };
 
 /** A scale for choices, with their texts under the axis. */
-function choiceScale(choices, from, to) {
+export function choiceScale(choices, from, to) {
   const texts = choices.map((choice) => JSON.stringify(choice));
   const step = (to - from) / choices.length;
   return {
@@ -17,7 +17,8 @@ function choiceScale(choices, from, to) {
   };
 }
 
-function choiceMarks({ marks, room }, y) {
+/** Texts of choices below a horizontal axis at `y`. */
+export function choiceTexts({ marks, room }, y) {
   const limit = Math.max(2, Math.floor(room / 7));
   return marks.map(([x, text]) =>
     mark("text", { class: "tick", x, y: y + 18, "text-anchor": "middle" }, text.length > limit ? `${text.slice(0, limit - 1)}…` : text),
@@ -40,7 +41,7 @@ function plot(points, width, { parameter, xTitle, yTitle, summary, isLog = false
   const frame = axes({
     ...FRAME,
     width,
-    x: choices ? { low: 1, high: 0, log: false, isEmpty: true } : x,
+    x: choices ? { isEmpty: true } : x,
     y,
     xTitle,
     yTitle,
@@ -50,7 +51,7 @@ function plot(points, width, { parameter, xTitle, yTitle, summary, isLog = false
   const dots = points.map((point) =>
     mark("circle", { class: `dot ${point.kind}`, cx: x(point.x), cy: y(point.y), r: point.kind === "best" ? 4.5 : 3 }, mark("title", {}, point.text)),
   );
-  const marks = choices ? choiceMarks(choices, FRAME.height - FRAME.bottom) : [];
+  const marks = choices ? choiceTexts(choices, FRAME.height - FRAME.bottom) : [];
   return drawing(width, FRAME.height, summary, frame, marks, dots);
 }
 

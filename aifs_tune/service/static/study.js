@@ -1,11 +1,14 @@
 // Page of one study, which is updated while it is visible.
 
 import { bestTable } from "./best.js";
+import { conditionsOf, fillFields, isChosen, rangeFields } from "./brush.js";
+import { contourFigure, contourNames } from "./contours.js";
 import { curvesFigure } from "./curves.js";
 import { element, replace } from "./elements.js";
 import { historyFigure } from "./history.js";
 import { importanceTables } from "./importance.js";
 import { parallelFigure } from "./parallel.js";
+import { plural } from "./formats.js";
 import { progressParts, progressSummary } from "./progress.js";
 import { jobText, publicationParts } from "./publications.js";
 import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
@@ -21,6 +24,7 @@ const IMPORTANCE_MS = 20_000;
 const VERDICT_MS = 20_000;
 const PUBLICATIONS_MS = 20_000;
 
+const ranges = new Map();
 const parts = {};
 const tags = {};
 let announcedAt = 0;
@@ -87,13 +91,39 @@ const draw = {
     show("slices", slices.length ? grid(slices) : element("p", { class: "note" }, "No trial has a value yet."));
     if (parts.best && parts.study.trade_off.length)
       show("front", grid(frontFigures(parts.history, parts.study.trade_off, parts.best.front, each)));
-    const isComplete = parts.history.trials.some((trial) => trial.state === "complete");
+    this.contours();
+    this.parallel();
+  },
+  contours() {
+    const names = contourNames(parts.study.space);
+    document.getElementById("contours").hidden = names.length < 2;
+    if (names.length < 2) return;
+    const chosen = ["contour-x", "contour-y"].map((id, i) => {
+      const select = document.getElementById(id);
+      if (select.options.length === 0) {
+        select.append(...names.map((name) => element("option", {}, name)));
+        select.selectedIndex = i;
+      }
+      return names[select.selectedIndex];
+    });
+    const width = Math.min(720, widthOf("contours"));
+    const drawn = chosen[0] === chosen[1] ? null : contourFigure(parts.history, parts.study.space, chosen, width);
+    const reason = chosen[0] === chosen[1] ? "Choose two different parameters." : "No complete trial has both parameters.";
+    show("contours", drawn ?? element("p", { class: "note" }, reason));
+  },
+  parallel() {
+    const { space, objective } = parts.study;
+    const complete = parts.history.trials.filter((trial) => trial.state === "complete");
+    document.getElementById("ranges").hidden = complete.length === 0;
+    const fields = document.querySelector("#ranges .ranges");
+    if (fields.childElementCount === 0) fields.append(...rangeFields(space, objective.metric, ranges, chooseRange));
     show(
       "parallel",
-      isComplete
-        ? parallelFigure(parts.history, parts.study.space, widthOf("parallel"))
+      complete.length
+        ? parallelFigure(parts.history, space, widthOf("parallel"), { ranges, onChoose: chooseRange })
         : element("p", { class: "note" }, "No trial is complete yet."),
     );
+    showChosen(complete);
   },
   curves() {
     const hasSome = parts.curves.curves.length > 0;
@@ -123,6 +153,35 @@ const draw = {
     document.getElementById("publication-status").textContent = jobText(parts.publications.job);
   },
 };
+
+/** Choose the trials in a range of a column, or in any if it is null. */
+function chooseRange(column, range) {
+  if (range === null) ranges.delete(column);
+  else ranges.set(column, range);
+  fillFields(document.getElementById("ranges"), parts.study.space, ranges);
+  draw.parallel();
+}
+
+/** Say how many trials the ranges choose, with their list. */
+function showChosen(complete) {
+  const place = document.getElementById("chosen");
+  const conditions = conditionsOf(ranges);
+  const text = conditions.length ? `${complete.filter((trial) => isChosen(trial, ranges)).length} of ${plural(complete.length, "trial")} drawn: ${conditions.join(", ")}` : "";
+  if (place.firstChild?.textContent === text || (text === "" && !place.hasChildNodes())) return; // what is said again is read out again
+  const list = new URL(pagePath(`/studies/${encodeURIComponent(name)}/trials`), location.origin);
+  for (const [key, value] of Object.entries({ state: "complete", where: conditions.join(", ") })) list.searchParams.set(key, value);
+  const clear = () => {
+    ranges.clear();
+    fillFields(document.getElementById("ranges"), parts.study.space, ranges);
+    draw.parallel();
+  };
+  const shown = [
+    element("span", {}, text),
+    element("a", { href: list.pathname + list.search, "data-key": "list" }, "List them"),
+    element("button", { type: "button", "data-key": "all", onclick: clear }, "Choose all"),
+  ];
+  replace(place, conditions.length ? shown : []);
+}
 
 async function fetchBest() {
   if (parts.progress.n_trials.complete > 0) return fetchPart("best", `${route}/best?top=10`);
