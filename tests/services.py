@@ -50,7 +50,7 @@ class Service:
         assert self.process.stderr is not None
         for line in self.process.stderr:
             self.said.append(line)
-            if found := re.match(r"serving at (http://(.*):(\d+));", line):
+            if found := re.match(r"serving at (https?://(.*):(\d+));", line):
                 self.url, self.host, self.port = found[1], found[2].strip("[]"), int(found[3])
                 break
         else:

@@ -16,6 +16,7 @@ from aifs_tune.cli.options import AllowUnauthenticatedOption, JsonOption, Storag
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
+    from aifs_tune.service.tls import TlsFiles
     from aifs_tune.service.tokens import TokenStore
 
 
@@ -47,6 +48,18 @@ def serve(
             metavar="ORIGIN", help="Another web site whose pages may use the service with a token. Can be repeated."
         ),
     ] = None,
+    tls_certificate: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="PEM file of a certificate, for HTTPS; it is read again when it is renewed."),
+    ] = None,
+    tls_key: Annotated[Path | None, typer.Option(metavar="FILE", help="PEM file of its key, without password.")] = None,
+    trust_proxy: Annotated[
+        list[str] | None,
+        typer.Option(
+            metavar="ADDRESS",
+            help="Address or network of a proxy whose X-Forwarded-For and -Proto are believed. Can be repeated.",
+        ),
+    ] = None,
     sweeps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of sweep files that clients may start by name.")
     ] = None,
@@ -66,6 +79,7 @@ def serve(
     from aifs_tune.storage.storage import Storage
 
     cluster = [] if address is None else ["--address", address, *["--allow-unauthenticated"] * allow_unauthenticated]
+    tls = _tls_files(tls_certificate, tls_key)
     bind, opened = resolve_bind_address(host, port), Storage(storage, create=True)
     processes = (
         None if sweeps is None else partial(SweepProcesses, opened, sweeps, at_once=sweeps_at_once, cluster=cluster)
@@ -77,9 +91,22 @@ def serve(
             allow_hosts=allow_host or (),
             allow_origins=allow_origin or (),
             require_token=require_token,
+            tls=tls,
+            trust_proxies=trust_proxy or (),
             sweeps=processes,
             on_ready=lambda url: echo_stderr(f"serving at {url}; open it in a browser, or read {url}/v1/openapi.json"),
         )
+
+
+def _tls_files(certificate: Path | None, key: Path | None) -> TlsFiles | None:
+    from aifs_tune.service.tls import TlsFiles
+
+    if certificate is None and key is None:
+        return None
+    if certificate is None or key is None:
+        missing = "--tls-certificate" if certificate is None else "--tls-key"
+        raise RequestError(f"{missing} is missing; allowed: --tls-certificate and --tls-key together")
+    return TlsFiles(certificate, key)
 
 
 def audit(

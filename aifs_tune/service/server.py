@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import ipaddress
+import logging
 import re
 import resource
 import socket
@@ -21,12 +22,17 @@ from aifs_tune.service.application import application
 from aifs_tune.service.middleware import MAX_HEADER_BYTES, Access
 from aifs_tune.service.problems import problem
 from aifs_tune.service.sweep_processes import SweepProcesses
+from aifs_tune.service.tls import RenewedTls, TlsFiles
 from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage.storage import Storage
 
 HEADERS_TIMEOUT_S = 10.0
 """Seconds within which a client must send the headers, from connecting or from the first byte of a request."""
 MAX_CONNECTIONS = 4096
+RENEWAL_TICKS = 10
+"""Ticks of uvicorn, each of 0.1 s, after which the files of the certificate are looked at again."""
+
+_LOG = logging.getLogger("uvicorn.error")
 
 
 class H11TimeoutProtocol(H11Protocol):
@@ -135,6 +141,25 @@ def check_origin(given: str) -> str:
     return given.lower()
 
 
+def check_proxy(given: str) -> str:
+    """Return the address or network of a proxy.
+
+    Raises
+    ------
+    RequestError
+        If it is neither, or if it is every address.
+    """
+    try:
+        is_one = ipaddress.ip_network(given).prefixlen > 0
+    except ValueError:
+        is_one = False
+    if not is_one:
+        raise RequestError(
+            f"--trust-proxy: {given!r} is not the address of a proxy; allowed: such as 127.0.0.1 or 10.0.3.0/24"
+        )
+    return given
+
+
 def serve(
     storage: Storage,
     bind: BindAddress,
@@ -142,13 +167,15 @@ def serve(
     allow_hosts: Sequence[str] = (),
     allow_origins: Sequence[str] = (),
     require_token: bool = False,
+    tls: TlsFiles | None = None,
+    trust_proxies: Sequence[str] = (),
     sweeps: Callable[[], SweepProcesses] | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve until this process gets a signal to end.
 
-    Requests from this machine to a loopback address need no token and may do everything, unless ``require_token`` or
-    ``allow_hosts`` is given. All other requests need a token.
+    Requests from this machine to a loopback address need no token and may do everything, unless ``require_token``,
+    ``allow_hosts`` or ``trust_proxies`` is given. All other requests need a token.
 
     Parameters
     ----------
@@ -162,6 +189,10 @@ def serve(
         Other sites whose pages may use the service; their requests always need a token.
     require_token
         Whether all requests need a token.
+    tls
+        Certificate and key; None to speak HTTP without TLS.
+    trust_proxies
+        Addresses or networks of proxies whose headers ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
     sweeps
         Makes the object that starts sweeps; None if requests cannot start any.
     on_ready
@@ -170,13 +201,14 @@ def serve(
     Raises
     ------
     RequestError
-        If every request needs a token and there is no valid one, or an origin is not valid.
+        If every request needs a token and there is no valid one, or an origin or a proxy is not valid.
     WorkError
         If the service cannot listen at the address.
     """
     origins = [check_origin(given) for given in allow_origins]
+    proxies = [check_proxy(given) for given in trust_proxies]
     token_store = TokenStore(storage)
-    needs_token = require_token or bool(allow_hosts) or not bind.is_loopback
+    needs_token = require_token or bool(allow_hosts) or bool(proxies) or not bind.is_loopback
     if needs_token and not any(state == "valid" for _, state in token_store.tokens()):
         raise RequestError(
             f"serve: requests to {bind.address} need a token and there is no valid one; make one with: aifs-tune "
@@ -194,31 +226,49 @@ def serve(
         lifespan="on",
         log_level="warning",
         access_log=False,
-        proxy_headers=False,
+        proxy_headers=bool(proxies),
+        forwarded_allow_ips=proxies,
         server_header=False,
         timeout_keep_alive=15,
         timeout_graceful_shutdown=10,
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
+        ssl_certfile=None if tls is None else tls.certificate,
+        ssl_keyfile=None if tls is None else tls.key,
     )
     _allow_open_files(2 * MAX_CONNECTIONS)
     with _listening(bind) as listener:
-        server = _AnnouncingServer(config, lambda: on_ready(_url(listener)), shutdown)
+        scheme = "http" if tls is None else "https"
+        server = _AnnouncingServer(config, lambda: on_ready(f"{scheme}://{_shown(listener)}"), shutdown, tls)
         server.run(sockets=[listener])
     if not server.started:
         raise WorkError("the service could not start; the messages above say why")
 
 
 class _AnnouncingServer(uvicorn.Server):
-    """Server that announces when it accepts requests, and ends event streams before it shuts down."""
+    """Server that announces when it accepts requests, uses renewed certificates, and ends event streams before it shuts
+    down."""
 
-    def __init__(self, config: uvicorn.Config, announce: Callable[[], None], shutdown: asyncio.Event) -> None:
+    def __init__(
+        self, config: uvicorn.Config, announce: Callable[[], None], shutdown: asyncio.Event, tls: TlsFiles | None
+    ) -> None:
         super().__init__(config)
-        self._announce, self._shutdown = announce, shutdown
+        self._announce, self._shutdown, self._tls = announce, shutdown, tls
+        self._renewed: RenewedTls | None = None
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        if self._tls is not None and self.config.ssl is not None:
+            self._renewed = RenewedTls(self._tls, self.config.ssl)
         await super().startup(sockets=sockets)
         if self.started:
             self._announce()
+
+    async def on_tick(self, counter: int) -> bool:
+        if self._renewed is not None and counter % RENEWAL_TICKS == 0:
+            try:
+                self._renewed.update()
+            except RequestError as error:
+                _LOG.warning("the old certificate stays in use: %s", error)
+        return await super().on_tick(counter)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._shutdown.set()
@@ -237,9 +287,9 @@ def _listening(bind: BindAddress) -> socket.socket:
     return listener
 
 
-def _url(listener: socket.socket) -> str:
+def _shown(listener: socket.socket) -> str:
     address, port = listener.getsockname()[:2]
-    return f"http://{f'[{address}]' if ':' in address else address}:{port}"
+    return f"{f'[{address}]' if ':' in address else address}:{port}"
 
 
 def _allow_open_files(wanted: int) -> None:
