@@ -36,14 +36,14 @@ def main(arguments: list[str]) -> int:
     with os.fdopen(os.dup(1), "w") as answers:
         os.dup2(2, 1)  # so that no library writes among the answers
 
-        def say(kind: str, text: str) -> None:
+        def send(kind: str, text: str) -> None:
             print(json.dumps({kind: text}), file=answers, flush=True)
 
         try:
             with missing_packages_named():
-                make(int(study_id), name, wanted, publication_id, lambda text: say("step", text))
+                make(int(study_id), name, wanted, publication_id, lambda text: send("step", text))
         except AifsTuneError as error:
-            say("problem", str(error))
+            send("problem", str(error))
             return error.exit_code
     return 0
 

@@ -93,8 +93,8 @@ class Publisher:
         with self._lock:
             return self._jobs.get(study.id)
 
-    def forget(self, study: StudyRecord) -> None:
-        """Forget the job of a study that was just deleted, and end it if it is running."""
+    def drop(self, study: StudyRecord) -> None:
+        """Drop the job of a study that was just deleted, and end it if it is running."""
         with self._lock:
             job = self._jobs.pop(study.id, None)
             if job is not None and job.state == "running" and self._process is not None:
@@ -125,7 +125,7 @@ class Publisher:
             del self._jobs[next(iter(self._jobs))]
 
     def _update(self, study_id: int, job: PublicationJob) -> None:
-        """Replace the state of a job, unless it was forgotten."""
+        """Replace the state of a job, unless it was dropped."""
         with self._lock:
             if study_id in self._jobs and self._jobs[study_id].id == job.id:
                 self._jobs[study_id] = job

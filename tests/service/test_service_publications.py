@@ -154,6 +154,8 @@ def opened(browser: Any, service: Service, token: str, scope: str) -> Any:
 
 
 def test_a_report_is_made_and_downloaded_on_the_page(browser, service, tokens, http):
+    from axe_playwright_python.sync_playwright import Axe
+
     page = opened(browser, service, tokens["manage"], "manage")
     section = page.locator("#publications")
     section.get_by_role("button", name="Make a report (HTML)").click()
@@ -167,6 +169,11 @@ def test_a_report_is_made_and_downloaded_on_the_page(browser, service, tokens, h
         row.get_by_role("button", name="report (HTML) of").click()
     assert saved.value.suggested_filename == made["file"] == "kiln-report.html"
     assert saved.value.path().read_bytes() == http.get(address("kiln", made["id"])).content
+    found = Axe().run(page)
+    assert found.violations_count == 0, found.generate_report()
+    page.set_viewport_size({"width": 360, "height": 800})
+    page.evaluate("() => new Promise((drawn) => requestAnimationFrame(() => setTimeout(drawn)))")
+    assert page.evaluate("document.documentElement.scrollWidth") <= 360
     page.context.close()
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import partial
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Request, Response
@@ -103,22 +102,22 @@ async def delete_study(
 ) -> Response:
     """Delete a study with all its trials, checkpoints, weights and logs. It cannot be undone. The body repeats the name
     of the study."""
-    files: list[Path | str] = []
+    deleted: list[StudyRecord] = []
 
     def delete() -> StoredResponse:
         found = context.writer_studies.study(project, study)
         if body.study != study:
             raise RequestError(f"study: {body.study!r} is not the study to delete; allowed: {study!r}")
         n_trials = len(found.all_trials())
-        files.append(found.artifacts)
         found.delete_record()
         context.writer_studies.drop(found)
-        context.publisher.forget(found)
+        deleted.append(found)
         return StoredResponse(200, encoded({"study": study, "n_trials": n_trials}))
 
     response = await context.write_new(make_write_request(project, request, key), study, delete)
-    for folder in files:
-        await context.read(partial(remove_files, folder))
+    for found in deleted:
+        await context.read(partial(context.publisher.drop, found))  # not in the transaction, for which it may wait
+        await context.read(partial(remove_files, found.artifacts))
     return response
 
 
