@@ -492,7 +492,7 @@ _Hdus = Annotated[
 
 
 class FramesSpec(StrictModel):
-    """Images listed in a manifest, with numbers or classes to predict."""
+    """Images listed in a manifest, with numbers or classes to predict, or both."""
 
     manifest: FilePath | None = Field(default=None, description="CSV or Parquet file with one row per image.")
     simulate: MovingSky | None = Field(default=None, description="Simulated data, used when no manifest is given.")
@@ -545,8 +545,8 @@ class FramesSpec(StrictModel):
 
     @model_validator(mode="after")
     def _says_what_to_predict(self) -> FramesSpec:
-        if self.label is not None and self.targets:
-            raise problem("label", f"{self.label} cannot be combined with targets", "one of the two")
+        if self.label in self.targets:
+            raise problem("label", f"{self.label} is one of the targets", "another column of classes")
         roles = [role_of(name, target) for name, target in self.targets.items()]
         pairs: tuple[tuple[Role, Role], ...] = (("x", "y"), ("vx", "vy"))
         for one, other in pairs:
@@ -558,8 +558,8 @@ class FramesSpec(StrictModel):
 
     @property
     def label_column(self) -> str | None:
-        """The column of classes; None if numbers are predicted."""
-        return None if self.targets else self.label or "label"
+        """The column of classes; None if numbers alone are predicted."""
+        return self.label if self.targets else self.label or "label"
 
     @property
     def roles(self) -> tuple[Role, ...]:
@@ -879,6 +879,8 @@ class DataSpec(StrictModel):
         """
         if kind == "table" and self.table is not None:
             return self.table.has_classes
+        if kind == "frames" and self.frames is not None:
+            return self.frames.label_column is not None
         return not self.targets(kind)
 
     def at(self, location: Path | str, kind: str) -> DataSpec:

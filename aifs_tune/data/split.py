@@ -15,6 +15,7 @@ guarantees that every subset has every class.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -324,3 +325,30 @@ def scaled(
         for (name, unit), centre, scale in zip(named.items(), centres, scales, strict=True)
     )
     return ((values - centres) / scales).astype(np.float32), targets
+
+
+def predicted_of(
+    labels: Sequence[str] | None,
+    values: NDArray[np.float64] | None,
+    train: NDArray[np.int32],
+    named: Mapping[str, str | None],
+    where: str,
+) -> tuple[NDArray[Any], tuple[str, ...], tuple[Target, ...]]:
+    """``y_true``, ``classes`` and ``targets`` of an :class:`~aifs_tune.data.examples.ExampleSet`.
+
+    ``labels`` are the classes of the examples, ``values`` (n, targets) their numbers, which :func:`scaled` scales; one
+    of the two may be None.
+
+    Raises
+    ------
+    DataError
+        If a target is constant in the training set.
+    """
+    classes = () if labels is None else tuple(sorted(set(labels)))
+    codes = np.array([classes.index(label) for label in labels or ()], np.int32)
+    if values is None:
+        return codes, classes, ()
+    numbers, targets = scaled(values, train, named, where)
+    if labels is None:
+        return numbers, (), targets
+    return np.concatenate([codes[:, None], numbers], axis=1, dtype=np.float32), classes, targets

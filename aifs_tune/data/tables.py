@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 
 from aifs_tune.config.data import DataSpec, Genes, TableSpec
 from aifs_tune.data.columns import MISSING, EntrySettings, as_numbers
-from aifs_tune.data.examples import PreparedExamples, Target, open_examples, store_examples
+from aifs_tune.data.examples import PreparedExamples, open_examples, store_examples
 from aifs_tune.data.file_table import FileTable, file_table, sha256_of
 from aifs_tune.data.images.folder import SUBSETS, shown
-from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
+from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, predicted_of
 from aifs_tune.data.table_columns import (
     ReadColumn,
     ask_for_clocks,
@@ -117,7 +117,7 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
     facts: dict[str, Any] = {"columns": made}
     if table.matrix is not None:
         facts["counts"] = "log" if table.matrix.is_log else "raw"
-    y_true, classes, targets = _y_true(labels, values, subsets["train"], spec, where)
+    y_true, classes, targets = predicted_of(labels, values, subsets["train"], spec.predicted, where)
     location = store_examples([inputs], y_true, subsets, classes=classes, targets=targets, facts=facts)
     lines += [] if labels is None else [_classes_line(labels, classes)]
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)
@@ -131,24 +131,6 @@ def prepare_table(data: DataSpec, *, strict: bool = False) -> PreparedExamples:
         _files(table, spec, where, used.numbers, subsets, labels),
         [column.to_json() for column in columns],
     )
-
-
-def _y_true(
-    labels: list[str] | None,
-    values: NDArray[np.float64] | None,
-    train: NDArray[np.int32],
-    spec: TableSpec,
-    where: str,
-) -> tuple[NDArray[Any], tuple[str, ...], tuple[Target, ...]]:
-    """What is predicted, as :class:`~aifs_tune.data.examples.ExampleSet` has it, with classes and targets."""
-    classes = () if labels is None else tuple(sorted(set(labels)))
-    codes = np.array([classes.index(label) for label in labels or ()], np.int32)
-    if values is None:
-        return codes, classes, ()
-    numbers, targets = scaled(values, train, spec.predicted, where)
-    if labels is None:
-        return numbers, (), targets
-    return np.concatenate([codes[:, None], numbers], axis=1, dtype=np.float32), classes, targets
 
 
 @dataclass(frozen=True)

@@ -143,9 +143,9 @@ def _check_both(spec: SweepSpec, name: str) -> None:
         return
     if not (isinstance(entry, TrainerEntry) and entry.learns_both):
         able = ", ".join(known for known, each in TRAINERS.items() if each.kind == entry.kind and each.learns_both)
+        numbers = ", ".join(data.targets(entry.kind))
         raise RequestError(
-            f"data.{entry.kind}.numbers: {', '.join(data.targets(entry.kind))} beside classes are not allowed for "
-            f"{name}; allowed for: {able}"
+            f"data.{entry.kind}: numbers ({numbers}) beside classes are not allowed for {name}; allowed for: {able}"
         )
 
 

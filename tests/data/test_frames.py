@@ -69,6 +69,23 @@ def test_positions_of_stars_are_scaled_by_the_training_set_and_groups_stay_toget
     assert examples.facts["roles"] == ["x", "y", "magnitude"]
 
 
+def test_a_manifest_with_a_class_and_numbers_has_both(tmp_path: Path) -> None:
+    rows = [{**row, "kind": ("star", "galaxy")[i % 2]} for i, row in enumerate(stars(tmp_path))]
+    rows[4]["kind"] = ""
+    data = spec(manifest(tmp_path, rows), label="kind", targets={"x": "px", "y": "px"})
+    assert (data.has_classes("frames"), data.targets("frames")) == (True, ("x", "y"))
+    prepared = prepare_frames(data)
+    examples = open_examples(prepared.location)
+    kept = [row for i, row in enumerate(rows) if i != 4]
+    assert [examples.classes[i] for i in examples.labels] == [row["kind"] for row in kept]
+    centres, scales = (np.array([getattr(t, name) for t in examples.targets]) for name in ("centre", "scale"))
+    told = np.array([[row["x"], row["y"]] for row in kept])
+    np.testing.assert_allclose(examples.numbers * scales + centres, told, rtol=1e-4)
+    assert "left out: 1 rows without kind or x or y" in prepared.lines
+    with pytest.raises(ValueError, match="label: x is one of the targets; allowed: another column of classes"):
+        spec(tmp_path / "manifest.csv", label="x")
+
+
 def test_classes_of_many_images_in_one_file_with_given_subsets(tmp_path: Path) -> None:
     random = np.random.default_rng(0)
     images = random.normal(0, 1, (N, 9, 9))

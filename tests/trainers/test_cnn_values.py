@@ -19,7 +19,7 @@ from aifs_tune.trainers.augment.moving import TargetTransform, change
 from aifs_tune.trainers.models.cnn import CnnNetwork, CnnShape
 from aifs_tune.trainers.models.cnn_values import CnnValuesNetwork, CnnValuesShape, CnnValuesTrainer
 from aifs_tune.trainers.network.runtime import tf
-from aifs_tune.trainers.predictions import CLASS_METRICS, value_metrics
+from aifs_tune.trainers.predictions import CLASS_METRICS, both_metrics, value_metrics
 from aifs_tune.trainers.protocol import Trainer
 
 SMALL_NET = {"filters": 4, "dense_units": 16, "batch_size": 16, "learning_rate": 3e-3}
@@ -183,8 +183,11 @@ def test_noise_changes_no_truth_and_nothing_changes_at_strength_0() -> None:
 # --- the trainer
 
 
-def frames(*, n: int = 90, is_classes: bool = False, edge: int = 16) -> ExampleSet:
-    """A star that moves between two frames: where it is, how it moves and how bright it is, or whether it is bright."""
+def frames(*, n: int = 90, is_classes: bool = False, is_both: bool = False, edge: int = 16) -> ExampleSet:
+    """A star that moves between two frames: where it is, how it moves and how bright it is, or whether it is bright.
+
+    With ``is_both`` it is all of these.
+    """
     random = np.random.default_rng(0)
     places, velocities = random.uniform(4, edge - 5, (n, 2)), random.uniform(-2, 2, (n, 2))
     flux = random.uniform(10, 30, n)
@@ -206,6 +209,9 @@ def frames(*, n: int = 90, is_classes: bool = False, edge: int = 16) -> ExampleS
             (images,), labels, ("faint", "bright"), (), train, val, test, "classes", facts | {"roles": []}
         )
     y_true = ((values - centres) / scales).astype(np.float32)
+    if is_both:
+        y_true = np.concatenate([(flux > 20)[:, None], y_true], axis=1, dtype=np.float32)
+        return ExampleSet((images,), y_true, ("faint", "bright"), told, train, val, test, f"both{n}", facts)
     return ExampleSet((images,), y_true, (), told, train, val, test, f"frames{n}", facts)
 
 
@@ -215,6 +221,26 @@ class TestCnnValues(CompiledOnce):
 
     def make_new(self) -> Trainer:
         return CnnValuesTrainer(frames(), threads=1)
+
+
+class TestCnnValuesOfBoth(CompiledOnce):
+    first: ClassVar = SMALL_NET | TURNED | {"mixup": 0.2, "values_weight": 0.5}
+    second: ClassVar = SMALL_NET | TURNED | {"values_weight": 2.0}
+
+    def make_new(self) -> Trainer:
+        return CnnValuesTrainer(frames(is_both=True), threads=1)
+
+
+def test_learns_classes_and_positions_together_that_move_with_their_images() -> None:
+    examples = frames(n=480, is_both=True)
+    params = SMALL_NET | {"dense_units": 64, "rotation_deg": 180.0}
+    trainer = CnnValuesTrainer(examples, params, precision="float32", threads=2)
+    for _ in range(12):
+        metrics = trainer.epoch()
+    assert tuple(metrics) == both_metrics(CLASS_METRICS, ["x", "y", "vx", "vy", "magnitude"])
+    assert metrics["val_accuracy"] > 0.8
+    assert metrics["val_mae_x"] < 0.3 * examples.targets[0].scale, "places that did not turn would teach nothing"
+    assert trainer.predict(examples.inputs[0][:3]).shape == (3, 7)
 
 
 def test_learns_positions_and_measures_them_in_their_units() -> None:

@@ -143,7 +143,7 @@ ONLY_BOTH = "space.values_weight: has an effect only with classes and numbers to
     [
         (
             {"trainer": "boosting"},
-            "worst area beside classes are not allowed for boosting; allowed for: mlp",
+            "worst area) beside classes are not allowed for boosting; allowed for: mlp",
         ),
         ({"objective": {"metric": "val_mae_mass"}}, "does not report 'val_mae_mass'"),
         ({**ALONE, "space": {"values_weight": 0.3}}, ONLY_BOTH),

@@ -73,13 +73,13 @@ def load_manifest(spec: FramesSpec, *, follow_links: bool = False) -> Manifest:
     frame = loaded.frame
     if frame.empty:
         raise DataError(f"{where}: has no rows; allowed: a row for each image")
-    wanted = [spec.label_column] if spec.label_column is not None else list(spec.targets)
+    wanted = [*filter(None, (spec.label_column,)), *spec.targets]
     for column in (*spec.path, *wanted, *filter(None, (spec.index, spec.group, spec.part))):
         if column not in frame.columns:
             raise DataError(f"{where}: no column {column!r}; allowed: {listed_names(frame.columns)}")
     is_known = frame[wanted].notna().all(axis=1)
-    if spec.targets:
-        is_known &= ~frame[wanted].map(lambda entry: isinstance(entry, str) and entry.lower() in MISSING).any(axis=1)
+    numbers = frame[list(spec.targets)]
+    is_known &= ~numbers.map(lambda entry: isinstance(entry, str) and entry.lower() in MISSING).any(axis=1)
     lines = list(loaded.notes)
     if not is_known.all():
         lines.append(f"left out: {int((~is_known).sum())} rows without {' or '.join(wanted)}")

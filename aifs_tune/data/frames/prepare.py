@@ -8,9 +8,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-
 from aifs_tune._util.atomic_files import PARTIAL
 from aifs_tune._util.cache import cache_root, storing
 from aifs_tune.config.data import DataSpec, FramesSpec
@@ -24,7 +21,7 @@ from aifs_tune.data.frames.stretch import Stretch, fit_stretch
 from aifs_tune.data.images.decode import LOCK
 from aifs_tune.data.images.folder import SUBSETS, shown
 from aifs_tune.data.images.inspect import listed
-from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, scaled
+from aifs_tune.data.split import Subsets, assign_subsets, fold_given_subsets, given_subsets, predicted_of
 from aifs_tune.errors import DataError
 
 
@@ -125,17 +122,14 @@ def _stored(
     lines = [f"{where}: {len(manifest)} images of {frames.native[0]} x {frames.native[1]} px, {frames.shape[2]} bands"]
     lines += [*manifest.lines, *frames.notes]
     lines += [f"left out: {one}" for one in listed(frames.skipped_files)]
-    if manifest.labels is not None:
-        labels = [manifest.labels[row] for row in rows]
-        classes = tuple(sorted(set(labels)))
-        y_true: NDArray[Any] = np.array([classes.index(label) for label in labels], np.int32)
-        location = store_examples([inputs], y_true, subsets, classes=classes, facts=facts)
+    labels = None if manifest.labels is None else [manifest.labels[row] for row in rows]
+    values, units = manifest.values[rows], {name: target.unit for name, target in spec.targets.items()}
+    y_true, classes, targets = predicted_of(labels, values if units else None, subsets["train"], units, where)
+    location = store_examples([inputs], y_true, subsets, classes=classes, targets=targets, facts=facts)
+    if labels is not None:
         lines.append("classes: " + ", ".join(f"{name} {labels.count(name)}" for name in classes))
         lines += [f"warning: {text}" for text in alike_classes(classes)]
-    else:
-        units = {name: target.unit for name, target in spec.targets.items()}
-        y_true, targets = scaled(manifest.values[rows], subsets["train"], units, where)
-        location = store_examples([inputs], y_true, subsets, targets=targets, facts=facts)
+    if targets:
         texts = [f"{t.name} {t.centre:.4g} +- {t.scale:.4g} {t.unit or ''}".rstrip() for t in targets]
         lines.append(f"targets: {', '.join(texts)}")
     counts = ", ".join(f"{subset} {len(subsets[subset])}" for subset in SUBSETS)

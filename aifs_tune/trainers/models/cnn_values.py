@@ -14,7 +14,8 @@ from aifs_tune.trainers.models.cnn import CnnNetwork, CnnParams, CnnShape
 from aifs_tune.trainers.network.examples import ExamplesTrainer
 from aifs_tune.trainers.network.losses import Hyperparameters
 from aifs_tune.trainers.network.network import Network
-from aifs_tune.trainers.network.params import VALUE_LOSS, Loss, Precision
+from aifs_tune.trainers.network.ops import log_probabilities
+from aifs_tune.trainers.network.params import VALUE_LOSS, VALUES_WEIGHT, Loss, Precision
 from aifs_tune.trainers.network.runtime import keras
 
 _NOT_SUPPORTED = {"rotation_90", "blur", "read_noise", "shot_noise", "random_erasing", "cutmix"}
@@ -23,6 +24,7 @@ _NOT_SUPPORTED = {"rotation_90", "blur", "read_noise", "shot_noise", "random_era
 ALLOWED: dict[str, Parameter] = {
     **{name: parameter for name, parameter in CnnParams.allowed.items() if name not in _NOT_SUPPORTED},
     **VALUE_LOSS,
+    **VALUES_WEIGHT,
 }
 """Allowed values of each hyperparameter."""
 
@@ -45,22 +47,27 @@ class CnnValuesParams(CnnParams):
     height_shift: float = 0.0
     horizontal_flip: bool = False
     loss: Loss = "mse"
+    values_weight: float = 1.0
 
 
 @dataclass(frozen=True)
 class CnnValuesShape(CnnShape):
-    """Shape of the network; see :class:`~aifs_tune.trainers.models.cnn.CnnShape`."""
+    """Shape of the network; see :class:`~aifs_tune.trainers.models.cnn.CnnShape`.
+
+    Its outputs are called classes there; ``n_values`` of them are numbers beside classes.
+    """
 
     loss: Loss = "mse"
     is_classes: bool = False
+    n_values: int = 0
 
     @classmethod
     def of_examples(cls, params: CnnValuesParams, examples: ExampleSet) -> CnnValuesShape:
         """Shape of a network with ``params`` for examples with one input (n, height, width, bands)."""
         height, width, bands = examples.inputs[0].shape[1:]
-        made = {name: getattr(params, name) for name in STATIC_PARAMS}
-        n_outputs = len(examples.classes) or len(examples.targets)
-        return cls((height, width, bands), n_outputs, is_classes=bool(examples.classes), **made)
+        n_classes, n_targets = len(examples.classes), len(examples.targets)
+        made = {name: getattr(params, name) for name in STATIC_PARAMS} | {"n_values": n_targets if n_classes else 0}
+        return cls((height, width, bands), n_classes + n_targets, is_classes=n_classes > 0, **made)
 
 
 class ShapeForExamples:
@@ -70,20 +77,20 @@ class ShapeForExamples:
 
 
 class CnnValuesNetwork(CnnNetwork):
-    """CNN from one input (n, height, width, bands), any numbers, to logits (n, classes) or scaled numbers (n, targets).
+    """CNN from one input (n, height, width, bands), any numbers, to logits (n, classes), scaled numbers, or both.
 
     Like :class:`~aifs_tune.trainers.models.cnn.CnnNetwork`, whose input are images of 0 to 255.
     """
 
     def __init__(self, shape: CnnValuesShape, precision: Precision = "float32") -> None:
         super().__init__(shape, precision)
-        self._is_classes = shape.is_classes
+        self._n_classes = shape.n_classes - shape.n_values if shape.is_classes else 0
 
     def preprocess(self, raw: Any) -> Any:
         return keras.ops.cast(raw[0], "float32")
 
     def activation(self, outputs: Any) -> Any:
-        return super().activation(outputs) if self._is_classes else outputs
+        return log_probabilities(outputs, self._n_classes)
 
 
 class CnnValuesTrainer(ExamplesTrainer):
@@ -95,6 +102,7 @@ class CnnValuesTrainer(ExamplesTrainer):
 
     params_type: ClassVar = CnnValuesParams
     shape_type: ClassVar = ShapeForExamples
+    learns_both: ClassVar = True
 
     def augment(self, inputs: Any, hyperparameters: Hyperparameters, seed: Any) -> Any:
         return self.augment_with_targets(inputs, keras.ops.zeros((inputs.shape[0], 0)), hyperparameters, seed)[0]

@@ -90,7 +90,7 @@ class FrameModelParams(ImageModelParams):
     """Hyperparameters on images of numbers."""
 
     allowed: ClassVar = _without(
-        CnnValuesParams.allowed, "dropout", "filters", "conv_blocks", "kernel_size", "dense_units"
+        CnnValuesParams.allowed, "dropout", "filters", "conv_blocks", "kernel_size", "dense_units", "values_weight"
     )
 
     loss: Loss = "mse"

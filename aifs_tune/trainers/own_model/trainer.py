@@ -190,6 +190,8 @@ class ImageModelTrainer(_OwnModel, ImageTrainer):
 
 
 class _OwnModelOfExamples(_OwnModel, ExamplesTrainer):
+    learns_both: ClassVar = False
+
     def __init__(self, examples: Any, params: Any = None, *, model: ModelRecipe, **options: Any):
         self._take_model(model)
         super().__init__(examples, params, **options)
