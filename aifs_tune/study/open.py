@@ -275,7 +275,8 @@ def _create(storage: Storage, spec: SweepSpec, name: str, with_default: bool) ->
         optuna_study.set_metric_names([objective.metric for objective in spec.objectives])
         study = StudyRecord(storage, spec, optuna_study)
         study.replace_spec(spec)
-        default = spec.space.default_params() if with_default else None
+        is_in_grid = spec.search.sampler.name == "grid"  # which would not know that it was measured
+        default = spec.space.default_params() if with_default and not is_in_grid else None
         first = [] if default is None else [default] * spec.search.replicates
         for params in [*first, *(initial_design(spec) if with_default else [])]:
             study.enqueue(params)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import weakref
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -15,12 +16,15 @@ import numpy as np
 from keras.src.backend.common import global_state
 from numpy.typing import NDArray
 
+from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.network.devices import ChunkSizer
 from aifs_tune.trainers.network.runtime import tf
 
 MAX_WARM_MODELS = 8
 """Architectures whose compiled models a process keeps; the one that was not used for longest is dropped."""
+_BUILT: list[weakref.ref[Any]] = []
+"""Models that functions have returned and that are still in use."""
 _LAYER_NAMES = "object_name_uids"
 _STRENGTHS: Mapping[type, str] = {
     keras.layers.Dropout: "rate",
@@ -36,7 +40,7 @@ _RATES = ("learning_rate", "weight_decay", "global_clipnorm", *_COEFFICIENTS)
 """Settings of an optimizer that become variables if they are numbers."""
 _SMOOTHING = "label_smoothing"
 """Setting of a loss that becomes a variable."""
-_PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__typespec__")
+_PLAIN = ("__keras_tensor__", "__tensor__", "__numpy__", "__ellipsis__", "__slice__", "__typespec__")
 """Names in a configuration for what is no class."""
 
 
@@ -120,10 +124,20 @@ def built(
     """Model that ``build`` returns, with weights of this ``seed``, and its :func:`architecture_of`.
 
     ``batch`` returns an example of a batch, (x, y) or (x, y, weights), for models that are built by their first.
+
+    Raises
+    ------
+    TrainerError
+        If ``build`` returns a model that it has returned before, whose weights another trial may have trained.
     """
     keras.utils.set_random_seed(seed % 2**32)
     with fresh_names():
         model = build()
+        if any(model is known() for known in _BUILT):
+            raise TrainerError(
+                "the function returned a model that it has returned before; allowed: a new one each time"
+            )
+        _BUILT[:] = [*(known for known in _BUILT if known() is not None), weakref.ref(model)]
         if not all(layer.built for layer in model._flatten_layers()):
             if model.compiled:
                 _build(model.optimizer, lambda: model._symbolic_build(data_batch=batch()))

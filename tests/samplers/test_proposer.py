@@ -28,7 +28,10 @@ SPACE = {
     "momentum": {"type": "float", "low": 0.0, "high": 0.9, "when": {"optimizer": "sgd"}},
     "depth": {"type": "fixed", "value": 2},
 }
-GRID = {"a": {"type": "choice", "choices": [1, 2, 3]}, "b": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5}}
+GRID = {
+    "a": {"type": "choice", "choices": [1, 2, 3], "default": 2},
+    "b": {"type": "float", "low": 0.0, "high": 1.0, "step": 0.5, "default": 0.5},
+}
 INSTALLED = [name for name in SAMPLERS if name not in ("gp", "cmaes", "grid", "brute_force")]
 
 

@@ -22,6 +22,7 @@ from aifs_tune.trainers.factory import check_trainer, compiled_anew
 from aifs_tune.trainers.keras_rewrites import fuse_pooling
 from aifs_tune.trainers.load import load_network
 from aifs_tune.trainers.network.runtime import keras, tf
+from aifs_tune.trainers.own_model.compiled import takes_shares
 from aifs_tune.trainers.own_model.network import build_model
 from aifs_tune.trainers.own_model.recipe import ModelRecipe
 from aifs_tune.trainers.own_model.trainer import ImageModelTrainer, SeriesModelTrainer, TableModelTrainer
@@ -222,9 +223,56 @@ def own_rate(input_shape: Any, n_outputs: int, learning_rate: float = 0.1) -> An
     return logits(input_shape, n_outputs)
 
 
+class OwnStep(keras.Model):  # type: ignore[misc]
+    """Model whose training Keras alone knows."""
+
+    def train_step(self, data: Any) -> Any:
+        return super().train_step(data)
+
+
+class OwnLoss(keras.Model):  # type: ignore[misc]
+    """Model with a loss that Keras alone knows."""
+
+    def compute_loss(self, *args: Any, **kwargs: Any) -> Any:
+        return 10 * super().compute_loss(*args, **kwargs)
+
+
+def of_kind(kind: Any, input_shape: Any, n_outputs: int) -> Any:
+    given = keras.Input(input_shape)
+    return kind(given, keras.layers.Dense(n_outputs, "softmax")(given))
+
+
+def own_step(input_shape: Any, n_outputs: int) -> Any:
+    return of_kind(OwnStep, input_shape, n_outputs)
+
+
+def own_loss(input_shape: Any, n_outputs: int) -> Any:
+    return of_kind(OwnLoss, input_shape, n_outputs)
+
+
+def in_float64(input_shape: Any, n_outputs: int) -> Any:
+    layers = [keras.Input(input_shape), keras.layers.Dense(4, dtype="float64"), keras.layers.Dense(n_outputs)]
+    return keras.Sequential(layers)
+
+
+def two_inputs(input_shape: Any, n_outputs: int) -> Any:
+    given = [keras.Input(input_shape, name=name) for name in ("left", "right")]
+    return keras.Model(given, keras.layers.Dense(n_outputs)(keras.layers.Add()(given)))
+
+
+def two_outputs(input_shape: Any, n_outputs: int) -> Any:
+    given = keras.Input(input_shape)
+    return keras.Model(given, [keras.layers.Dense(n_outputs)(given), keras.layers.Dense(1)(given)])
+
+
 @pytest.mark.parametrize(
     ("code", "params", "words"),
     [
+        (own_step, {}, "its own train_step, which is called only if it is compiled; allowed: compile it, or leave"),
+        (own_loss, {}, "its own compute_loss, which is called only if it is compiled"),
+        (in_float64, {}, "weights of float64 .*dense/kernel.*; allowed: float32"),
+        (two_inputs, {}, r"the model has 2 inputs \(left, right\); allowed: one, or from Python KerasTrainer"),
+        (two_outputs, {}, "the model returns a list; allowed: one tensor, or from Python KerasTrainer"),
         (too_many, {}, r"outputs of shape \(n, 4\); allowed: \(n, 3\), for 3 classes: use the argument n_outputs"),
         (sigmoids, {}, "ends with sigmoid, 3 outputs, for classes; allowed: a softmax, one sigmoid for two"),
         (no_model, {}, "no_model returned int; allowed: a keras.Model"),
@@ -236,6 +284,14 @@ def own_rate(input_shape: Any, n_outputs: int, learning_rate: float = 0.1) -> An
 def test_what_cannot_be_trained_is_named(code: Any, params: Any, words: str) -> None:
     with pytest.raises(AifsTuneError, match=words):
         TableModelTrainer(clouds(), params, model=recipe(code), threads=1)
+
+
+def test_a_model_is_returned_once() -> None:
+    """Its weights would be those of the trial before."""
+    made = logits((6,), 3)
+    trainer = TableModelTrainer(clouds(), model=recipe(lambda: made), threads=1)
+    with pytest.raises(TrainerError, match="returned a model that it has returned before; allowed: a new one"):
+        trainer.reset({}, seed=1)
 
 
 def test_one_output_of_a_model_that_cannot_be_looked_into_is_refused() -> None:
@@ -305,6 +361,45 @@ def test_a_model_with_code_of_the_user_is_loaded_only_where_that_is_trusted(tmp_
     trainer.save_best(tmp_path)
     with pytest.raises(UntrustedCodeError, match="--trust-code test_own_model:subclassed"):
         load_network(tmp_path)
+
+
+def operations(input_shape: Any, n_outputs: int) -> Any:
+    """Model of tensors that are added, multiplied and cut without layers of their own."""
+    given = keras.Input(input_shape)
+    values = keras.ops.relu(keras.layers.Dense(8)(given) * 2.0 + 0.1)
+    values = values - keras.ops.mean(values, axis=-1, keepdims=True)
+    return keras.Model(given, keras.layers.Dense(n_outputs, "softmax")(values[:, :4]))
+
+
+def test_operations_between_layers_are_read_back(tmp_path: Path) -> None:
+    data = clouds()
+    trainer = TableModelTrainer(data, model=recipe(operations), threads=1, precision="float32")
+    trainer.epoch()
+    trainer.save_best(tmp_path)
+    rows = data.inputs[0]
+    np.testing.assert_allclose(load_network(tmp_path).predict(rows), trainer.predict(rows), rtol=1e-4, atol=1e-6)
+
+
+class OwnDivergence(keras.losses.KLDivergence):  # type: ignore[misc]
+    """Loss of shares, by another name."""
+
+
+@pytest.mark.parametrize(
+    ("loss", "takes"),
+    [
+        ("kl_divergence", True),
+        ("categorical_crossentropy", True),
+        (keras.losses.KLDivergence(name="mine"), True),
+        ([keras.losses.CategoricalFocalCrossentropy()], True),
+        (OwnDivergence(), True),
+        (keras.losses.categorical_hinge, True),
+        ("sparse_categorical_crossentropy", False),
+        (keras.losses.SparseCategoricalCrossentropy(name="kl_divergence"), False),
+        (lambda y_true, y_pred: keras.ops.mean(y_pred), False),
+    ],
+)
+def test_keras_categorical_losses_are_known_whatever_they_are_called(loss: Any, takes: bool) -> None:
+    assert takes_shares(loss) is takes
 
 
 def test_a_file_that_names_other_code_than_layers_is_refused(tmp_path: Path) -> None:

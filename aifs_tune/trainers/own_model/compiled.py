@@ -15,8 +15,29 @@ from aifs_tune.trainers.network.program import Epoch, Examples, Training
 from aifs_tune.trainers.network.runtime import tf
 from aifs_tune.trainers.own_model.network import ModelNetwork
 
-_OF_SHARES = ("categorical_crossentropy", "categorical_focal_crossentropy", "categorical_hinge", "kl_divergence")
+_OF_SHARES = (
+    keras.losses.CategoricalCrossentropy,
+    keras.losses.CategoricalFocalCrossentropy,
+    keras.losses.CategoricalHinge,
+    keras.losses.KLDivergence,
+)
 """Losses of Keras that take a share of each class in place of its number."""
+_FUNCTIONS_OF_SHARES = (
+    keras.losses.categorical_crossentropy,
+    keras.losses.categorical_focal_crossentropy,
+    keras.losses.categorical_hinge,
+    keras.losses.kl_divergence,
+)
+"""The same as functions."""
+
+
+def takes_shares(loss: Any) -> bool:
+    """Whether a loss, as ``compile`` takes it, is one of Keras' that take a share of each class."""
+    if isinstance(loss, list | tuple) and len(loss) == 1:
+        loss = loss[0]
+    if isinstance(loss, str):
+        loss = keras.losses.get(loss)
+    return isinstance(loss, _OF_SHARES) or loss in _FUNCTIONS_OF_SHARES
 
 
 class CompiledTraining(Training):
@@ -33,6 +54,7 @@ class CompiledTraining(Training):
         network.tune(self._warm.hold)
         self._built_by = network
         self._newest: Any = None
+        self._takes_shares = takes_shares(network.model.loss)
         self.measured: dict[str, float] = {}
         """Metrics of the model itself in the newest epoch of training."""
         optimizer = network.model.optimizer
@@ -83,13 +105,10 @@ class CompiledTraining(Training):
 
     def _target(self, y_true: Any) -> Any:
         """Targets as the loss of the model takes them."""
-        shape, loss = self._built_by.shape, self._built_by.model.loss
+        shape = self._built_by.shape
         if not shape.is_classes:
             return y_true
-        name = loss if isinstance(loss, str) else getattr(loss, "name", getattr(loss, "__name__", ""))
-        if name in _OF_SHARES or isinstance(loss, keras.losses.CategoricalCrossentropy):
-            return tf.one_hot(y_true, shape.n_outputs)
-        return y_true[:, tf.newaxis]
+        return tf.one_hot(y_true, shape.n_outputs) if self._takes_shares else y_true[:, tf.newaxis]
 
     def _example(self) -> Any:
         return tf.nest.map_structure(lambda values: values[:2], self._newest)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -41,6 +42,10 @@ _MODULES = {
     "keras.src.models.functional",
 }
 """Modules that the configuration of a model of Keras' own layers names."""
+_OPERATIONS = "keras.src.ops."
+"""Beginning of the modules with the operations of a functional model, such as the sum of two layers."""
+_OWN_TRAINING = ("train_step", "compute_loss")
+"""Methods of a model that only the training of a compiled model calls."""
 _TINY = 1e-7
 """Smallest probability of a class, where a model returns probabilities that are not a softmax or sigmoid at its end."""
 
@@ -109,7 +114,8 @@ def build_model(
     Raises
     ------
     TrainerError
-        If the function returns no model, or a compiled one for several devices.
+        If the function returns no model, one that it has returned before, a compiled one for several devices, or one
+        that is not compiled and trains in its own way or not in float32.
     """
 
     def make() -> Any:
@@ -130,7 +136,25 @@ def build_model(
         keras.config.set_dtype_policy(policy)
     if model.compiled and devices.n > 1:
         raise TrainerError(f"gpu: {devices.n} is not allowed for a model that is compiled; allowed: up to 1")
+    if not model.compiled:
+        _check_training(model)
     return BuiltModel(model, Start.of(model), hashlib.sha256(text.encode()).hexdigest()[:16])
+
+
+def _check_training(model: Any) -> None:
+    """Check that a model which is not compiled can be trained like the built-in networks."""
+    for name in _OWN_TRAINING:
+        if getattr(type(model), name) is not getattr(keras.Model, name):
+            raise TrainerError(
+                f"the model has its own {name}, which is called only if it is compiled; allowed: compile it, or leave "
+                f"{name} to Keras"
+            )
+    for variable in model.trainable_variables:
+        if variable.dtype != "float32":
+            raise TrainerError(
+                f"the model has weights of {variable.dtype} ({variable.path}); allowed: float32, also with "
+                "trainer.precision: mixed_bfloat16, or a model that is compiled"
+            )
 
 
 class ModelNetwork(ImageNetwork):
@@ -239,11 +263,21 @@ class ModelNetwork(ImageNetwork):
 
     def _check_outputs(self) -> None:
         shape, example = self.shape, np.random.default_rng(1).random((4, *self.shape.inputs), np.float32)
+        names = [given.name for given in getattr(self.model, "inputs", None) or ()]
+        if len(names) > 1:
+            raise TrainerError(
+                f"the model has {len(names)} inputs ({', '.join(names)}); allowed: one, or from Python KerasTrainer"
+            )
         found = self.model(example, training=False)
         sizes = tuple(found.shape) if keras.ops.is_tensor(found) else None
         n_outputs = (shape.n_outputs, 1) if shape.is_classes and shape.n_outputs == 2 else (shape.n_outputs,)
-        if sizes is None or len(sizes) != 2 or sizes[1] not in n_outputs:
-            came = "several outputs" if sizes is None else f"outputs of shape (n, {', '.join(map(str, sizes[1:]))})"
+        if sizes is None:
+            raise TrainerError(
+                f"the model returns a {type(found).__name__}; allowed: one tensor, or from Python KerasTrainer, which "
+                "takes several outputs"
+            )
+        if len(sizes) != 2 or sizes[1] not in n_outputs:
+            came = f"outputs of shape (n, {', '.join(map(str, sizes[1:]))})"
             what = "classes" if shape.is_classes else "targets"
             raise TrainerError(
                 f"the model has {came}; allowed: (n, {shape.n_outputs}), for {shape.n_outputs} {what}: "
@@ -282,7 +316,7 @@ def written_model(model: Any) -> Any:
         text = json.dumps(found)
     except Exception:  # noqa: BLE001 - a user's get_config may raise anything
         return None
-    return json.loads(text) if consists_of_keras(found) else None
+    return json.loads(text) if _is_readable(found) else None
 
 
 def read_model(config: Mapping[str, Any], precision: Precision) -> Any:
@@ -293,7 +327,7 @@ def read_model(config: Mapping[str, Any], precision: Precision) -> Any:
     TrainerError
         If the configuration names other code than Keras' layers, or is damaged.
     """
-    if not consists_of_keras(config) or not _modules_of(config) <= _MODULES:
+    if not _is_readable(config):
         raise TrainerError("the configuration of the model names code that is not of Keras' layers")
     try:
         with fresh_names():
@@ -302,11 +336,28 @@ def read_model(config: Mapping[str, Any], precision: Precision) -> Any:
         raise TrainerError(f"the configuration of the model cannot be read ({error})") from error
 
 
-def _modules_of(found: Any) -> set[str]:
-    """Modules that a configuration names."""
+def _is_readable(config: Any) -> bool:
+    """Whether a configuration names Keras' layers, and operations between them, alone."""
+    return consists_of_keras(config) and all(
+        module in _MODULES or _is_operation(module, name) for module, name in _named_in(config)
+    )
+
+
+def _named_in(found: Any) -> Iterator[tuple[str, str]]:
+    """Modules that a configuration names, with the class in each."""
     inner: Iterable[Any] = found.values() if isinstance(found, Mapping) else found if isinstance(found, list) else ()
-    named = {str(found["module"])} if isinstance(found, Mapping) and found.get("module") is not None else set()
-    return named.union(*(_modules_of(each) for each in inner))
+    if isinstance(found, Mapping) and found.get("module") is not None:
+        yield str(found["module"]), str(found.get("class_name"))
+    for each in inner:
+        yield from _named_in(each)
+
+
+def _is_operation(module: str, name: str) -> bool:
+    """Whether this is one of Keras' operations on tensors, such as the sum of two layers' outputs."""
+    if not module.startswith(_OPERATIONS) or module not in sys.modules:
+        return False
+    found = getattr(sys.modules[module], name, None)
+    return isinstance(found, type) and issubclass(found, keras.Operation)
 
 
 def _in_precision(found: Any, precision: Precision) -> Any:
