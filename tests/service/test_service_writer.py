@@ -65,7 +65,8 @@ def test_the_lock_is_released_and_each_caller_gets_its_result(tmp_path):
     assert storage.lock().holder() is None
 
 
-def test_studies_in_postgresql_share_few_locks(postgres_url):
+def test_studies_in_postgresql_share_few_locks(postgres_url, monkeypatch):
+    monkeypatch.setattr("aifs_tune.service.writer.IDLE_S", 300.0)
     names = [f"s{i}" for i in range(MAX_HELD_LOCKS + 2)]
     for name in names:
         open_study(name, space=SPACE, storage=postgres_url, sampler="random")

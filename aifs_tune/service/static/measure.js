@@ -167,8 +167,12 @@ function reviewResult({ body, note, text }, trial) {
   review.showModal();
 }
 
-/** Draw the chosen trial with an empty form. */
+let nDrawn = 0;
+
+/** Draw the chosen trial with an empty form; of two that overlap the later one counts, so that nothing typed is lost. */
 async function drawCurrent() {
+  nDrawn += 1;
+  const own = nDrawn;
   const section = byId("current");
   const trial = trials.find((each) => each.trial === chosen);
   section.hidden = trial === undefined;
@@ -179,7 +183,7 @@ async function drawCurrent() {
   drawAll();
   section.scrollIntoView({ block: "start" });
   const [note, code] = await Promise.all([noteOf(trial.trial), qrCode(trial.trial)]);
-  if (chosen !== trial.trial) return;
+  if (own !== nDrawn || chosen !== trial.trial) return;
   const isEntered = waitsFor(trial.trial) !== undefined;
   const form = isEntered
     ? element("p", {}, "A result of this trial was entered here and waits to be acknowledged.")
