@@ -35,6 +35,7 @@ def test_an_import_leaves_its_mark_where_one_is_waited_for(tmp_path):
     subprocess.run(command, check=True, env={**os.environ, FOLDER_VARIABLE: str(tmp_path / "gone")})
 
 
+@pytest.mark.soak
 def test_the_workers_that_start_with_ray_are_those_that_train(tmp_path, monkeypatch):
     """Asked too early, Ray would start others beside them."""
     import aifs_tune

@@ -251,7 +251,7 @@ def test_a_worker_that_is_told_to_end_is_no_failure_of_its_trial(lab):
 @pytest.mark.parametrize(
     ("process", "n_kills"),
     [
-        ("gcs_server", 1),
+        pytest.param("gcs_server", 1, marks=pytest.mark.soak),
         pytest.param("gcs_server", 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
         pytest.param("raylet", 5, marks=[pytest.mark.soak, pytest.mark.timeout(900)]),
     ],

@@ -73,6 +73,7 @@ def test_other_images_are_another_study(survey, url, tmp_path):
         aifs_tune.load_sweep("blood_cells").run(storage=url)
 
 
+@pytest.mark.soak
 def test_a_killed_trial_goes_on_from_its_checkpoint_and_measures_the_same(tmp_path):
     survey = simulate_sky(tmp_path / "survey", images=240, size=24, difficulty=0.0).folder
     overrides = [

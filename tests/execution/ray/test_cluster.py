@@ -40,6 +40,7 @@ def until(holds: Callable[[], object], seconds: float = 200) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.soak
 @pytest.mark.timeout(900)
 def test_a_submitted_sweep_survives_the_death_of_worker_node_server_and_driver(lab, cluster, postgres, postgres_url):
     there = ("--address", cluster.address)
