@@ -5,14 +5,15 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers tests-on-jax programs lint types docs soak clean
+.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers tests-of-trainers tests-on-jax programs lint types docs soak clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
 
-# Three lanes of tests on two cores, as two of them often wait. The last one begins when the checks are done.
+# Three lanes of tests on two cores, as two of them often wait. The third one has the checks, then the last three.
 test: $(VENV)/.installed-dev
-	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers tests-on-jax
+	$(MAKE) --jobs 3 --output-sync=target checks tests-with-ray tests-of-parts tests-of-servers tests-of-trainers \
+	  tests-on-jax
 
 checks: lint types docs
 
@@ -20,7 +21,10 @@ tests-with-ray:
 	$(BIN)/python -m pytest -m "ray and not soak"
 
 tests-of-parts: programs
-	$(BIN)/python -m pytest -m "not ray and not server and not soak"
+	$(BIN)/python -m pytest -m "not ray and not server and not soak" --ignore tests/trainers
+
+tests-of-trainers: $(VENV)/.installed-dev
+	$(BIN)/python -m pytest -m "not ray and not server and not soak" tests/trainers
 
 tests-of-servers: programs
 	$(BIN)/python -m pytest -m "server and not soak"
