@@ -1,7 +1,7 @@
 """Pictures of a study's page for the docs, light and dark, by Chromium from a storage with a real study in it.
 
 aifs-tune run quick_sky --storage sqlite:///sky.db
-python benchmarks/page_pictures.py --storage sqlite:///sky.db --study quick_sky --to docs/figures
+python benchmarks/page_pictures.py --storage sqlite:///sky.db --study quick-sky --to docs/figures
 """
 
 from __future__ import annotations
