@@ -39,6 +39,7 @@ from aifs_tune.execution.finalize import check_has_model
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import get_study
 from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
+from aifs_tune.trainers.predictions import point_predictions
 
 Floats = NDArray[np.float64]
 
@@ -61,6 +62,8 @@ def stable_columns(
     entry = find_trainer_entry(spec)
     if entry is None or entry.kind != "table":
         raise RequestError(f"Study {study!r} does not learn from a table; allowed: a study with data.table")
+    if spec.data is not None and spec.data.has_classes("table") and spec.data.targets("table"):
+        raise RequestError(f"Study {study!r} learns classes and numbers together; allowed: one that learns either")
     (candidate,), _ = final_candidates(found, 1)
     prepared = data_for(spec, strict=False, callback=NullCallback())
     assert prepared.location is not None
@@ -204,7 +207,10 @@ def _importances(
 def _trained(
     spec: SweepSpec, params: Mapping[str, Scalar], split: ExampleSet, seed: int
 ) -> Callable[[NDArray[np.float32]], Floats]:
-    """Probabilities, or scaled numbers, from the best epoch of a model that learns from the training part."""
+    """Probabilities, or scaled numbers, from the best epoch of a model that learns from the training part.
+
+    Of quantiles it is the median.
+    """
     subsets = {name: getattr(split, name) for name in SUBSETS}
     location = store_examples(
         split.inputs,
@@ -225,7 +231,13 @@ def _trained(
     assert isinstance(model, Model)
     centres = np.array([target.centre for target in split.targets] or 0.0)
     scales = np.array([target.scale for target in split.targets] or 1.0)
-    return lambda rows: (model.predict(rows).astype(np.float64) - centres) / scales
+
+    def predict(rows: NDArray[np.float32]) -> Floats:
+        y_pred = model.predict(rows)
+        points = y_pred if split.classes else point_predictions(y_pred, len(split.targets))
+        return np.asarray((points.astype(np.float64) - centres) / scales)
+
+    return predict
 
 
 def _outputs(split: ExampleSet, rows: NDArray[np.int32]) -> Floats:

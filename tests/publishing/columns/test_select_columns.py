@@ -146,3 +146,38 @@ def test_a_folder_with_files_is_left_alone(lab: str, tmp_path: Path) -> None:
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(AifsTuneError, match="already exists; allowed: a new or an empty folder"):
         aifs_tune.select_columns("genes", tmp_path, storage=lab)
+
+
+def test_of_quantiles_the_median_counts_and_classes_beside_numbers_are_refused(
+    url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    frame = genes(60, 6)
+    frame["dose"] = 3 * frame["GATA"]
+    frame.to_csv(tmp_path / "genes.csv", index=False)
+    shapes = []
+
+    def measured(predict: Any, inputs: Any, outputs: Any, groups: Any, **_: Any) -> Any:
+        shapes.append((predict(inputs).shape, outputs.shape))
+        return np.zeros(len(groups))
+
+    monkeypatch.setattr("aifs_tune.execution.columns.permutation_importances", measured)
+    for name, table in {
+        "median": {"target": "dose", "predict": "values", "leave_out": ["tissue"]},
+        "both": {"target": "tissue", "numbers": {"dose": "mg"}},
+    }.items():
+        spec = parse_sweep(
+            {
+                "name": name,
+                "trainer": "mlp",
+                "data": {"table": {"file": str(tmp_path / "genes.csv"), **table}},
+                "objective": {"metric": "val_loss", "mode": "min"},
+                "search": {"scheduler": "none", "epochs": 1},
+                "space": {"layers": 0, **({"loss": "quantiles"} if name == "median" else {})},
+            }
+        )
+        study = start_study(Storage(url, create=True), spec, name)
+        study.tell(study.ask(), {"val_loss": 0.5})
+    aifs_tune.select_columns("median", tmp_path / "out", storage=url, **QUICK)
+    assert all(predicted == true and predicted[1] == 1 for predicted, true in shapes)
+    with pytest.raises(AifsTuneError, match="learns classes and numbers together; allowed: one that learns either"):
+        aifs_tune.select_columns("both", tmp_path / "other", storage=url, **QUICK)
