@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import json
 import weakref
 from collections import OrderedDict
@@ -23,8 +24,10 @@ from aifs_tune.trainers.network.runtime import tf
 
 MAX_WARM_MODELS = 8
 """Architectures whose compiled models a process keeps; the one that was not used for longest is dropped."""
-_BUILT: list[weakref.ref[Any]] = []
-"""Models that functions have returned and that are still in use."""
+_BYTES = 4
+"""Of a weight in float32; others are counted like it."""
+MAX_UNCOLLECTED = 128 * 2**20
+"""Bytes of weights of newly built models after which those that are no longer in use are collected."""
 _LAYER_NAMES = "object_name_uids"
 _STRENGTHS: Mapping[type, str] = {
     keras.layers.Dropout: "rate",
@@ -133,18 +136,41 @@ def built(
     keras.utils.set_random_seed(seed % 2**32)
     with fresh_names():
         model = build()
-        if any(model is known() for known in _BUILT):
+        if any(model is known() for known in _NEW_MODELS.known):
             raise TrainerError(
                 "the function returned a model that it has returned before; allowed: a new one each time"
             )
-        _BUILT[:] = [*(known for known in _BUILT if known() is not None), weakref.ref(model)]
         if not all(layer.built for layer in model._flatten_layers()):
             if model.compiled:
                 _build(model.optimizer, lambda: model._symbolic_build(data_batch=batch()))
             else:
                 model(batch()[0])
         _add_generators(model)
+    _NEW_MODELS.add(model)
     return model, architecture_of(model, params)
+
+
+class _NewModels:
+    """Models that functions have returned and that are still in memory.
+
+    The layers of a model refer to each other, so that its weights stay in memory until Python collects garbage, which
+    it does by the number of objects: few of them may hold gigabytes.
+    """
+
+    def __init__(self) -> None:
+        self.known: list[weakref.ref[Any]] = []
+        self._n_bytes = 0
+
+    def add(self, model: keras.Model) -> None:
+        """Count a new model, and free those that are no longer in use after :data:`MAX_UNCOLLECTED`."""
+        self._n_bytes += sum(int(np.prod(variable.shape)) * _BYTES for variable in model.variables)
+        if self._n_bytes > MAX_UNCOLLECTED:
+            self._n_bytes = 0
+            gc.collect()
+        self.known = [*(known for known in self.known if known() is not None), weakref.ref(model)]
+
+
+_NEW_MODELS = _NewModels()
 
 
 class WarmModels:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gc
 import json
+import weakref
 from collections.abc import Callable
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +19,7 @@ from small_tables import clouds, planes
 
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import AifsTuneError, RequestError, TrainerError, UntrustedCodeError
+from aifs_tune.trainers import keras_warm
 from aifs_tune.trainers.export import write_keras, write_onnx
 from aifs_tune.trainers.factory import check_trainer, compiled_anew
 from aifs_tune.trainers.keras_rewrites import fuse_pooling
@@ -456,3 +459,25 @@ def test_what_is_compiled_anew_is_found_by_building_both_ends(monkeypatch: pytes
     }
     named = spec({"name": "keras", "model": "test_own_model:sequential"}, space)
     assert sorted(compiled_anew(named)) == ["batch_size", "units"]
+
+
+def test_weights_of_past_trials_are_freed_though_python_collects_by_the_number_of_objects(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keras_warm, "MAX_UNCOLLECTED", 0)
+    known: list[weakref.ref[Any]] = []
+
+    def remembered(input_shape: tuple[int, ...], n_outputs: int, units: int = 8) -> Any:
+        known.append(weakref.ref(made := sequential(input_shape, n_outputs, units)))
+        return made
+
+    gc.disable()
+    try:
+        trainer = TableModelTrainer(clouds(), model=recipe(remembered), threads=1)
+        for seed in range(6):
+            trainer.reset({"units": 8}, seed=seed)
+        n_alive = sum(model() is not None for model in known)
+    finally:
+        gc.enable()
+    assert len(known) >= 6
+    assert n_alive <= 3  # that of the program, the newest and the one before
