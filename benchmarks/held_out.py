@@ -21,8 +21,8 @@ configurations are compared, not 24: the test part is used once. ``--baseline`` 
 
 With ``--final K`` the best configuration is also trained as ``aifs-tune finalize`` trains it: on the training and
 validation parts together, for the median of the best epochs of the runs above, and its last epoch is measured
-(``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``). Of numbers
-the first of these means has 95 % intervals too (``intervals``), from test examples resampled by whole groups.
+(``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``). The first of
+these means has 95 % intervals too (``intervals``), from test examples resampled by whole groups.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ from numpy.typing import NDArray
 from rich.console import Console
 
 import aifs_tune
-from aifs_tune.analysis import evaluate_values
+from aifs_tune.analysis import evaluate_classes, evaluate_values
 from aifs_tune.cli.progress import PlainLines
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import Refit, SweepSpec
@@ -117,23 +117,25 @@ def train_final(
     means = [np.mean(found[i : i + size], axis=0, dtype=np.float64).astype(np.float32) for i in range(n)]
     named = {"final": found[:n]} | ({f"final x {size}": means} if size > 1 else {})
     scores = {name: [scores_of(data.location, kind, each) for each in these] for name, these in named.items()}
-    return scores, {} if kind == "images" else intervals_of(data, means[0])
+    return scores, intervals_of(data, means[0], kind)
 
 
-def intervals_of(data: SweepData, y_pred: NDArray[np.float32]) -> dict[str, Any]:
-    """Scores of numbers on the test part with their intervals, empty of classes."""
+def intervals_of(data: SweepData, y_pred: NDArray[np.float32], kind: str) -> dict[str, Any]:
+    """Scores on the test part with their intervals: of classes, or of each number in its unit."""
     assert data.location is not None
-    examples = open_examples(data.location)
-    if examples.classes:
-        return {}
-    centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
+    held = open_images(data.location) if kind == "images" else open_examples(data.location)
     groups = None
     if data.files is not None and None not in data.files.group:
         group_of = dict(zip(data.files.example, data.files.group, strict=True))
-        groups = [group_of[row] for row in examples.test.tolist()]
-    units = {target.name: target.unit or "" for target in examples.targets}
-    found = evaluate_values(examples.y_true[examples.test] * scales + centres, y_pred, targets=units, groups=groups)
-    return {one.name: one.to_dict()["scores"] | {"n": one.n, "groups": groups and len(set(groups))} for one in found}
+        groups = [group_of[row] for row in held.test.tolist()]
+    counts = {"n": len(held.test), "groups": groups and len(set(groups))}
+    if held.classes:
+        of_classes = evaluate_classes(held.labels[held.test], y_pred, classes=held.classes, groups=groups)
+        return of_classes.to_dict()["scores"] | counts
+    centres, scales = (np.array([getattr(one, name) for one in held.targets]) for name in ("centre", "scale"))
+    units = {target.name: target.unit or "" for target in held.targets}
+    found = evaluate_values(held.y_true[held.test] * scales + centres, y_pred, targets=units, groups=groups)
+    return {one.name: one.to_dict()["scores"] | counts for one in found}
 
 
 def train(
