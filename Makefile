@@ -65,6 +65,7 @@ soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows $(VENV)/.installed-val
 	$(JAX_PYTEST) -m "" tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
 	$(JAX_PYTEST) tests/trainers/test_trainer_contract.py tests/trainers/test_transfer.py -k "Test"
 	$(JAX_PYTEST) tests/trainers/test_residual.py tests/trainers/test_cnn_values.py -k "TestResidualCnnTrainer or TestCnnValues"
+	$(JAX_PYTEST) -m "" tests/trainers/test_model_export.py tests/trainers/test_views.py -k "not detector"
 	$(JAX_PYTEST) tests/trainers/test_own_model.py -k "TestSequential or TestFunctional or TestSubclassed"
 
 $(VENV)/.installed: pyproject.toml constraints.txt

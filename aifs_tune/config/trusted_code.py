@@ -55,6 +55,11 @@ def trust(names: Iterable[str]) -> None:
         _said.add(name)
 
 
+def allowed_code() -> tuple[str, ...]:
+    """The code that this process may import, to allow it in a process that continues its work."""
+    return tuple(sorted(_allowed))
+
+
 def allow_remembered(storage: str, study: str, spec: SweepSpec) -> None:
     """Allow the code of a study as far as a person has trusted it for this study."""
     names = code_in(spec)

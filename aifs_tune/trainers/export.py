@@ -8,13 +8,18 @@ from __future__ import annotations
 
 import io
 import json
+import os
+import subprocess
+import sys
 import zipfile
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from aifs_tune.config.sweep import KERAS as KERAS_MODEL
+from aifs_tune.config.trusted_code import allowed_code
 from aifs_tune.errors import RequestError
+from aifs_tune.trainers import onnx_process
 from aifs_tune.trainers.load import LoadedNetwork
 from aifs_tune.trainers.models.detector import in_units
 from aifs_tune.trainers.models.mlp import COLUMN_SCALE
@@ -23,6 +28,8 @@ from aifs_tune.trainers.network.ops import is_jax
 from aifs_tune.trainers.network.runtime import keras, tf
 from aifs_tune.trainers.network.series import present
 
+ONNX_TIMEOUT_S = 600
+"""Seconds for the process that writes ONNX for JAX: 15 times the 40 that it took beside 13 others on two cores."""
 _OPSET = 18
 _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 
@@ -30,13 +37,17 @@ _ZIP_EPOCH = (1980, 1, 1, 0, 0, 0)
 def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     """Write the network as ONNX for any number of examples.
 
+    tf2onnx reads programs of TensorFlow. With Keras on JAX another process, on TensorFlow, does the same with the files
+    that the network was loaded from.
+
     Raises
     ------
     RequestError
-        If Keras does not use TensorFlow, or tf2onnx is not installed.
+        If tf2onnx is not installed, or the other process fails or takes more than :data:`ONNX_TIMEOUT_S`.
     """
     if is_jax():
-        raise RequestError("KERAS_BACKEND: 'jax' is in use; allowed for ONNX files: tensorflow")
+        _write_on_tensorflow(loaded, file)
+        return
     try:
         import tf2onnx
     except ImportError as error:
@@ -60,6 +71,26 @@ def write_onnx(loaded: LoadedNetwork, file: Path) -> None:
     ):  # replaces a running number, so that the same network gives the same file
         value.type.tensor_type.shape.dim[0].dim_param = "n"
     file.write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _write_on_tensorflow(loaded: LoadedNetwork, file: Path) -> None:
+    """:func:`write_onnx` in a process on TensorFlow, without a GPU, whose memory JAX may hold."""
+    environment = {
+        **os.environ,
+        "KERAS_BACKEND": "tensorflow",
+        "CUDA_VISIBLE_DEVICES": "-1",
+        "PYTHONPATH": os.pathsep.join(path for path in sys.path if path),
+    }
+    command = [sys.executable, "-P", "-m", onnx_process.__name__, *map(str, (loaded.folder, file)), *allowed_code()]
+    try:
+        ended = subprocess.run(
+            command, env=environment, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=ONNX_TIMEOUT_S
+        )
+    except subprocess.TimeoutExpired as error:
+        raise RequestError(f"ONNX: its process on TensorFlow took more than {ONNX_TIMEOUT_S} s") from error
+    if ended.returncode:
+        why = ended.stderr.strip().rpartition("\n")[2] or f"exit code {ended.returncode}"
+        raise RequestError(f"ONNX: its process on TensorFlow failed: {why}")
 
 
 def inputs_of(loaded: LoadedNetwork) -> list[tuple[str, tuple[int, ...], str]]:

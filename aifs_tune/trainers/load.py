@@ -72,6 +72,8 @@ class LoadedNetwork:
         Content of ``weights.json``.
     make
         Makes the same network without its weights, in another precision.
+    folder
+        Folder of its files.
     """
 
     trainer: str
@@ -82,6 +84,7 @@ class LoadedNetwork:
     targets: tuple[Target, ...]
     facts: Mapping[str, Any]
     make: Callable[[Precision], Network]
+    folder: Path
 
     @property
     def is_of_images(self) -> bool:
@@ -212,7 +215,7 @@ def load_network(folder: Path, *, hashes: Hashes | None = None, precision: Preci
             f"{folder}/{WEIGHTS_NAME}.npz: its arrays do not fit the network that {WEIGHTS_NAME}.json describes"
         )
     network.assign(arrays)
-    return LoadedNetwork(trainer, network, params, shape, classes, targets, facts, make)
+    return LoadedNetwork(trainer, network, params, shape, classes, targets, facts, make, folder)
 
 
 def _read_built_in(facts: Mapping[str, Any], trainer: str) -> tuple[Any, Any, Callable[[Precision], Network]]:

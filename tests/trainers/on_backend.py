@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from aifs_tune.trainers.network.ops import is_jax
+from aifs_tune.trainers.network.ops import is_jax, seed_of
 from aifs_tune.trainers.network.runtime import jax, keras, tf
 
 
@@ -18,9 +18,7 @@ def tensor(array: Any) -> Any:
 
 
 def seed(one: int, other: int = 0) -> Any:
-    if is_jax():
-        return jax.random.fold_in(jax.random.key(one), other)
-    return tf.constant([one, other], tf.int64)
+    return seed_of(one, other)
 
 
 def gradient(function: Callable[[Any], Any], at: NDArray[np.float32]) -> NDArray[np.float32]:

@@ -17,11 +17,11 @@ from aifs_tune.errors import DataError, RequestError
 from aifs_tune.trainers.augment.images import augment
 from aifs_tune.trainers.network.losses import ClassificationLoss, LossFunction
 from aifs_tune.trainers.network.metrics import measure
-from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, gathered
-from aifs_tune.trainers.network.ops import is_jax
+from aifs_tune.trainers.network.network import PREDICT_BATCH_SIZE, Network, gathered, in_batches
+from aifs_tune.trainers.network.ops import is_jax, seed_of, split
 from aifs_tune.trainers.network.params import ImageParams, Precision, view_hyperparameters
 from aifs_tune.trainers.network.program import Examples
-from aifs_tune.trainers.network.runtime import keras, resident, tf
+from aifs_tune.trainers.network.runtime import jax, keras, resident, tf
 from aifs_tune.trainers.network.trainer import NetTrainer
 from aifs_tune.trainers.network.trial_state import Keep, check_one_of
 from aifs_tune.trainers.predictions import Predictions, reported_metrics
@@ -93,35 +93,34 @@ class ImageNetwork(Network):
         if views == 1 or len(images) == 0:
             return self.probabilities(images)
         check_images(images, self.shape.image)
-        if is_jax():
-            raise RequestError(f"views: {views} is not allowed with KERAS_BACKEND=jax; allowed: 1")
         if self._view is None:
-            self._view = tf.function(self._view_batch, autograph=False)
-        stored, n = resident(images), len(images)
-        strengths = {
-            name: tf.constant(value, tf.float32) for name, value in view_hyperparameters(hyperparameters).items()
-        }
-        filled = np.resize(np.arange(n, dtype=np.int32), -(-n // PREDICT_BATCH_SIZE) * PREDICT_BATCH_SIZE).reshape(
-            -1, PREDICT_BATCH_SIZE
-        )
+            self._view = jax.jit(self._view_of_arrays) if is_jax() else tf.function(self._view_batch, autograph=False)
+        held = (self.arrays(),) if is_jax() else ()
+        stored, n, tensor = resident(images), len(images), keras.ops.convert_to_tensor
+        strengths = {name: tensor(value, "float32") for name, value in view_hyperparameters(hyperparameters).items()}
         found = [
-            np.array(self._view(stored, tf.constant(picked), strengths, tf.constant([seed, i], tf.int64), views))
-            for i, picked in enumerate(filled)
+            np.array(self._view(*held, stored, tensor(picked), strengths, seed_of(seed, i), tensor(views, "int32")))
+            for i, picked in enumerate(in_batches(np.arange(n, dtype=np.int32)))
         ]
         return np.concatenate(found)[:n]
+
+    def _view_of_arrays(self, arrays: Mapping[str, Any], *given: Any) -> Any:
+        """:meth:`_view_batch` as a function of ``arrays`` on JAX."""
+        with self.holding(arrays):
+            return self._view_batch(*given)
 
     def _view_batch(self, stored: Any, picked: Any, hyperparameters: Any, seed: Any, views: Any) -> Any:
         self.n_traces += 1
         images = self.preprocess(gathered(stored, picked))
-        seeds = tf.random.split(seed, views)
+        seeds = split(seed, MAX_VIEWS)
 
         def one(i: Any, total: Any) -> Any:
             changed = augment(images, hyperparameters, seeds[i])
             outputs = self.outputs(changed, lambda values: values, is_training=False)
-            return i + 1, total + tf.nn.softmax(outputs)
+            return total + keras.ops.softmax(outputs)
 
-        zeros = tf.zeros((PREDICT_BATCH_SIZE, self.n_outputs))
-        return tf.while_loop(lambda i, _: i < views, one, (0, zeros))[1] / tf.cast(views, tf.float32)
+        zeros = keras.ops.zeros((PREDICT_BATCH_SIZE, self.n_outputs))
+        return keras.ops.fori_loop(0, views, one, zeros) / keras.ops.cast(views, "float32")
 
 
 def check_images(images: NDArray[np.uint8], shape: tuple[int, ...]) -> None:

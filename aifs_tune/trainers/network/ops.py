@@ -17,6 +17,11 @@ def is_jax() -> bool:
     return bool(keras.backend.backend() == "jax")
 
 
+def seed_of(seed: int, number: int) -> Any:
+    """The seed of two whole numbers from 0."""
+    return jax.random.fold_in(jax.random.key(seed), number) if is_jax() else tf.constant([seed, number], tf.int64)
+
+
 def split(seed: Any, n: int) -> Any:
     """``n`` seeds that are independent of each other, by number."""
     return jax.random.split(seed, n) if is_jax() else tf.random.split(seed, n)
