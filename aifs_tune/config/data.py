@@ -49,6 +49,12 @@ class Forecast(StrictModel):
         default=1, ge=1, le=100_000, description="Time steps from the end of a window to the forecast value."
     )
     stride: int = Field(default=1, ge=1, le=100_000, description="Time steps from one window to the next.")
+    above: float | None = Field(
+        default=None,
+        allow_inf_nan=False,
+        description="Value of the target, in its unit: forecast the classes event (the target is above it at one of "
+        "the horizon's steps) and no_event; absent: forecast the target's value.",
+    )
 
 
 def _time_format(text: str) -> str:
@@ -184,7 +190,9 @@ class SeriesSpec(StrictModel):
     @property
     def predicted(self) -> tuple[str, ...]:
         """The names of the numbers to predict; empty for classification."""
-        return (self.forecast.target,) if self.forecast is not None else tuple(self.targets)
+        if self.forecast is None:
+            return tuple(self.targets)
+        return (self.forecast.target,) if self.forecast.above is None else ()
 
 
 class Fold(StrictModel):
@@ -726,7 +734,8 @@ class DataSpec(StrictModel):
     near_duplicates
         What to do if images in different parts look alike: ``"warn"`` (default), ``"refuse"`` or ``"ignore"``.
     signal
-        Class that is the signal, for metrics such as ``val_signal_efficiency@0.01``; default None.
+        Class that is the signal, for ``val_signal_brier`` and metrics such as ``val_signal_efficiency@0.01``; default
+        None.
     follow_links
         Whether links are followed that lead out of the folder of the data, or of the DataLad or git-annex data set
         that has it; default False.
@@ -791,7 +800,8 @@ class DataSpec(StrictModel):
     signal: Text | None = Field(
         default=None,
         description="Class that is the signal, of which val_signal_efficiency@0.01 is the share that is kept at a "
-        "false-positive rate of 0.01 among all other classes, the background.",
+        "false-positive rate of 0.01 among all other classes, the background, and val_signal_brier the Brier score of "
+        "its probability.",
     )
     follow_links: bool = Field(
         default=False,

@@ -1,4 +1,4 @@
-"""Signal efficiency: the share of the examples of one class that are kept where few of the others are."""
+"""Signal efficiency: the share of one class that is kept where few of the others are; Brier score of that class."""
 
 from __future__ import annotations
 
@@ -11,11 +11,27 @@ from numpy.typing import NDArray
 EFFICIENCY = "signal_efficiency@"
 """Beginning of the metric's name; the false-positive rate follows."""
 
+BRIER = "signal_brier"
+"""Name of the metric of :func:`brier_score`."""
+
 RATES = (0.01, 0.02, 0.05, 0.1, 0.2)
 """False-positive rates that are always reported, those of Bock et al. (2004)."""
 
 _ROUNDING = 1e-9
 """Relative tolerance of the number of background examples, as 0.29 times 100 is 28.999999999999996."""
+
+
+def brier_score(is_signal: NDArray[np.bool_], log_probabilities: NDArray[np.float32]) -> float:
+    """Compute the mean squared difference between probability and truth, 0 to 1 (Brier 1950).
+
+    Parameters
+    ----------
+    is_signal
+        Whether each example is of the signal, shape (n,).
+    log_probabilities
+        Logarithm of its probability to be one, shape (n,).
+    """
+    return float(((np.exp(log_probabilities, dtype=np.float64) - is_signal) ** 2).mean())
 
 
 @dataclass(frozen=True)
@@ -27,7 +43,7 @@ class Signal:
     name
         Name of the class.
     metrics
-        Names of the metrics to report, such as ``signal_efficiency@0.01``.
+        Names of the efficiencies to report, such as ``signal_efficiency@0.01``.
     """
 
     name: str

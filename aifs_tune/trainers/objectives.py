@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from aifs_tune._util.scalars import did_you_mean
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.sweep import SweepSpec
-from aifs_tune.data.signal import rate_of
+from aifs_tune.data.signal import BRIER, rate_of
 from aifs_tune.errors import RequestError
 
 
@@ -51,9 +51,9 @@ def check_metrics(
 def _of_signal(metric: str, data: DataSpec) -> str | None:
     """Why a metric of the signal is not reported; None for other metrics."""
     rate = rate_of(metric)
-    if rate is None:
+    if rate is None and metric != f"val_{BRIER}":
         return None
-    if math.isnan(rate):
+    if rate is not None and math.isnan(rate):
         text = metric.partition("@")[2]
         return (
             f"{metric}: {text!r} is no false-positive rate; allowed after @: a number above 0 and below 1, as in "

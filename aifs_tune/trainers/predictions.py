@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.examples import ExampleSet, Target
-from aifs_tune.data.signal import Signal, rate_of
+from aifs_tune.data.signal import BRIER, Signal, rate_of
 from aifs_tune.errors import TrainerError
 from aifs_tune.trainers.checkpoint import read_state, write_state
 
@@ -32,7 +32,7 @@ def class_metrics(signal: str | None, asked: Iterable[str] = ()) -> tuple[str, .
 
 def reported_metrics(signal: Signal | None) -> tuple[str, ...]:
     """Metrics that an epoch of a classifier reports where ``signal`` is measured; None: there is no signal."""
-    return CLASS_METRICS if signal is None else (*CLASS_METRICS, *(f"val_{name}" for name in signal.metrics))
+    return CLASS_METRICS if signal is None else (*CLASS_METRICS, *(f"val_{name}" for name in (BRIER, *signal.metrics)))
 
 
 def signal_of(name: str, asked: Iterable[str] = ()) -> Signal:

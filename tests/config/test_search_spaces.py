@@ -68,6 +68,7 @@ def test_the_files_that_ship() -> None:
         "sky_positions",
         "steel_strength",
         "transfer",
+        "warnings",
     }
 
 

@@ -1,4 +1,4 @@
-"""Signal efficiency at a false-positive rate: its value, and what a sweep that asks for it is told."""
+"""Signal efficiency at a false-positive rate, and the Brier score: their values, and what a sweep is told."""
 
 from __future__ import annotations
 
@@ -10,11 +10,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from sklearn.linear_model import Perceptron
-from sklearn.metrics import roc_curve
+from sklearn.metrics import brier_score_loss, roc_curve
 from small_images import SMALL_NET, blobs
 from small_series import SMALL_CNN1D, slopes
 from small_tables import clouds
 
+from aifs_tune.analysis import evaluate_events
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.data.signal import RATES, RankedSignal, Signal, rate_of, signal_efficiencies
 from aifs_tune.errors import DataError, RequestError
@@ -175,3 +176,22 @@ def test_a_signal_that_is_no_class_and_too_few_others_are_refused() -> None:
         DataError, match=r"10 of the background are too few for val_signal_efficiency@0\.01; .* and 100$"
     ):
         MlpTrainer(two_clouds("val_signal_efficiency@0.01"), metric="val_signal_efficiency@0.01", mode="max")
+
+
+@pytest.mark.parametrize("n_signal", [0, 30])
+def test_the_brier_score_is_that_of_scikit_learn_and_of_evaluate_events(n_signal: int) -> None:
+    random = np.random.default_rng(5)
+    labels = random.permutation(np.arange(90) < n_signal)
+    shares = random.dirichlet(np.ones(2), 90)
+    found = measure(labels.astype(np.int32), np.log(shares).astype(np.float32), signal=Signal("b"), classes=("a", "b"))[
+        "signal_brier"
+    ]
+    assert found == pytest.approx(brier_score_loss(labels, shares[:, 1], labels=[False, True]), rel=1e-5)
+    assert found == pytest.approx(evaluate_events(labels, shares[:, 1]).scores["brier"].value, rel=1e-5)
+
+
+def test_the_brier_score_of_what_is_not_finite_is_none() -> None:
+    rows = np.full((4, 2), np.nan, np.float32)
+    assert np.isnan(
+        measure(np.array([0, 1, 0, 1], np.int32), rows, signal=Signal("b"), classes=("a", "b"))["signal_brier"]
+    )

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from aifs_tune.data.examples import Target
-from aifs_tune.data.signal import Signal
+from aifs_tune.data.signal import BRIER, Signal, brier_score
 from aifs_tune.trainers.predictions import CLASSIFIED, LEVELS, OF_A_TARGET, VALUES, point_predictions, quantile_metrics
 
 
@@ -21,19 +21,19 @@ def measure(
 ) -> dict[str, float]:
     """Metrics :data:`CLASSIFIED`: mean cross-entropy in nats, accuracy, balanced accuracy, macro F1, area under ROC.
 
-    Then those of the ``signal``, which is one of ``classes``.
+    Then those of the ``signal``, which is one of ``classes``: the Brier score of its probability, and efficiencies.
 
     ``labels`` has shape (n,), ``log_probabilities`` (n, classes). A class without examples here does not count in a
     mean over classes, but an example predicted as such a class is still an error. ``auc`` is that of the second of two
-    classes, or the mean of one-vs-rest of more; it is missing if all examples have the same class, and so are those of
-    the signal if none or all belong to it. All metrics are NaN if a log-probability is not finite.
+    classes, or the mean of one-vs-rest of more; it is missing if all examples have the same class, and so are the
+    efficiencies of the signal if none or all belong to it. All metrics are NaN if a log-probability is not finite.
     """
     from sklearn.metrics import f1_score, recall_score
 
     present = np.unique(labels)
     names = CLASSIFIED if len(present) > 1 else CLASSIFIED[:-1]
     if not np.isfinite(log_probabilities).all():
-        return dict.fromkeys((*names, *(() if signal is None else signal.metrics)), float("nan"))
+        return dict.fromkeys((*names, *(() if signal is None else (BRIER, *signal.metrics))), float("nan"))
     predicted = log_probabilities.argmax(axis=1)
     measured = {
         "loss": abs(float(log_probabilities[np.arange(len(labels)), labels].mean(dtype=np.float64))),
@@ -45,6 +45,7 @@ def measure(
         measured["auc"] = _auc(labels, log_probabilities, present)
     if signal is not None:
         at = list(classes).index(signal.name)
+        measured[BRIER] = brier_score(labels == at, log_probabilities[:, at])
         measured |= signal.measure(labels == at, log_probabilities[:, at])
     return measured
 
