@@ -48,7 +48,7 @@ def small(words: list[str]) -> list[str]:
         if words[2] == "micrographs":
             few = ["--set", "data.simulate.images=60", "--set", "data.simulate.size=24", "--set", "data.image_size=24"]
             return [*words, "--trials", "2", *SMALL[:2], *few, "--workers", "1"]
-        if words[2] in ("quick_sky", "breast_cancer"):
+        if words[2] in ("quick_sky", "breast_cancer", "particles"):
             return [*words, "--trials", "2", *SMALL[:2], "--workers", "1"]
         return [*words, "--trials", "2", *SMALL]
     if words[:2] == ["aifs-tune", "simulate-sky"]:
