@@ -86,7 +86,8 @@ def confirm(study: StudyRecord, gains: tuple[float, float] = (0.1, 0.0), name: s
     """Confirm the best two of ``study``, which are better than the baseline by ``gains``."""
     candidates = candidates_of(study, top=2)
     created = start_confirmation(study.storage, study.spec, name, candidates, CROSS_VALIDATION)
-    tell_scores(created, {each.name: 0.6 + gain for each, gain in zip(candidates, (0.0, *gains), strict=True)})
+    scores = {each.name: 0.6 + gain for each, gain in zip(candidates, (0.0, *gains), strict=True)}
+    study.storage.transact(lambda: tell_scores(created, scores), created.name)
     return created
 
 

@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from aifs_tune.analysis.candidates import BASELINE
-from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, read_confirmation
+from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, confirmations_of, read_confirmation
 from aifs_tune.analysis.final_model import ExpectedScore, FinalModel, expected_score
 from aifs_tune.analysis.noise import noise_of
 from aifs_tune.analysis.paired import Comparison
@@ -66,6 +66,30 @@ def verdict_summary(study: StudyRecord) -> dict[str, Any]:
         "final": None if context.final is None else _final(context.final),
         "next_step": next_step,
         "command": None if words is None else shlex.join(("aifs-tune", *words)),
+    }
+
+
+def confirmed_result(study: StudyRecord) -> dict[str, Any] | None:
+    """The result of a study's newest confirmation, for a list of studies; None without one.
+
+    Returns
+    -------
+    dict or None
+        ``outcome`` is "confirmed" or "not confirmed". ``configuration`` has the mean score ``mean`` with its
+        ``interval``, and is better than the baseline by ``difference``, whichever the mode.
+    """
+    found = next(iter(reversed(list(confirmations_of(study, "confirm")))), None)
+    if found is None:
+        return None
+    told = _of_comparisons(found)
+    score, name = told["score"] or {}, _leader(found)
+    compared = next((each for each in found.comparisons if each.name == name), None)
+    return {
+        "outcome": told["outcome"],
+        "configuration": name,
+        "mean": score.get("mean"),
+        "interval": score.get("interval"),
+        "difference": None if compared is None else compared.difference,
     }
 
 

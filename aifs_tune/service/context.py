@@ -18,7 +18,7 @@ from pydantic import Field, TypeAdapter, ValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response as PlainResponse
 
-from aifs_tune.errors import AccessError, AifsTuneError, DamagedError, NotFoundError, ServiceError
+from aifs_tune.errors import AccessError, AifsTuneError, ServiceError
 from aifs_tune.service.audit import Action, AuditLog
 from aifs_tune.service.changes import ChangeFeed
 from aifs_tune.service.charts import Importances
@@ -28,78 +28,14 @@ from aifs_tune.service.problems import MEDIA_TYPE
 from aifs_tune.service.publisher import Publisher
 from aifs_tune.service.schemas.trials_query import MAX_TRIAL_NUMBER
 from aifs_tune.service.strict_json import encoded, read_json
+from aifs_tune.service.study_cache import StudyCache
+from aifs_tune.service.study_list import StudyList
 from aifs_tune.service.tokens import Caller, Scope
 from aifs_tune.service.writer import Writer
-from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, STUDY_PATTERN, name_in, stored_name
+from aifs_tune.storage.projects import DEFAULT_PROJECT, PROJECT_PATTERN, STUDY_PATTERN, stored_name
 from aifs_tune.storage.session import translated_database_errors
 from aifs_tune.storage.storage import Storage
-from aifs_tune.study.index import UnreadableStudy, find_study, study_names
 from aifs_tune.study.record import StudyRecord
-
-
-class StudyCache:
-    """Cache of opened studies, which keep the finished trials that they have read.
-
-    With ``is_only_writer``, a study is not looked up again while the writer's lock is held.
-    """
-
-    def __init__(self, storage: Storage, *, is_only_writer: bool = False) -> None:
-        self._storage, self._is_only_writer = storage, is_only_writer
-        self._open: dict[str, tuple[int, StudyRecord]] = {}
-
-    def study(self, project: str, name: str) -> StudyRecord:
-        """Return an existing study.
-
-        Raises
-        ------
-        NotFoundError
-            If the project has no such study; the message does not tell whether another project has one.
-        """
-        stored, n_acquired = stored_name(project, name), self._storage.n_acquired
-        kept = self._open.get(stored)
-        if kept is not None and self._is_only_writer and kept[0] == n_acquired:
-            return kept[1]
-        found = find_study(self._storage, stored)
-        if found is None:
-            self._open.pop(stored, None)
-            raise NotFoundError(f"no study {name!r} in this project")
-        if kept is not None and kept[1].id == found.id and kept[1].spec == found.spec:
-            found = kept[1]
-        self._open[stored] = n_acquired, found
-        return found
-
-    def put(self, study: StudyRecord) -> None:
-        """Add a study that was just created or opened."""
-        self._open[study.name] = self._storage.n_acquired, study
-
-    def drop(self, study: StudyRecord) -> None:
-        """Forget a study that was just deleted."""
-        self._open.pop(study.name, None)
-
-    def page(
-        self, project: str, *, after: str, limit: int
-    ) -> tuple[list[tuple[str, StudyRecord | UnreadableStudy]], bool]:
-        """Return up to ``limit`` studies of a project by name, those after ``after``, and whether there are more.
-
-        Studies of other tools are left out; in place of one that cannot be read is the reason.
-        """
-        names = sorted(name for stored in study_names(self._storage) if (name := name_in(project, stored)) is not None)
-        found: list[tuple[str, StudyRecord | UnreadableStudy]] = []
-        for name in names:
-            if name <= after:
-                continue
-            study: StudyRecord | UnreadableStudy
-            try:
-                study = self.study(project, name)
-            except DamagedError:  # its reason names the storage, which is not for callers
-                study = UnreadableStudy(name, "the sweep file that the study keeps cannot be read", is_damaged=True)
-            except NotFoundError:  # a study of another tool, or one that was just deleted
-                continue
-            if len(found) == limit:
-                return found, True
-            found.append((name, study))
-        return found, False
-
 
 T = TypeVar("T")
 
@@ -121,6 +57,7 @@ class AppContext:
     def __init__(self, storage: Storage) -> None:
         self.storage, self.studies = storage, StudyCache(storage)
         self.writer_studies = StudyCache(storage, is_only_writer=True)
+        self.study_list = StudyList(storage, self.studies)
         self.writer = Writer(storage)
         self.audit = AuditLog(storage)
         self.changes = ChangeFeed(self)

@@ -11,6 +11,7 @@ from collections.abc import Callable, Container, Iterable, Sequence
 from contextlib import suppress
 from datetime import datetime
 from functools import partial
+from itertools import chain
 from typing import Any
 
 from optuna.distributions import BaseDistribution, CategoricalDistribution, IntDistribution, json_to_distribution
@@ -18,7 +19,7 @@ from optuna.storages import RDBStorage
 from optuna.storages._rdb import models
 from optuna.study._frozen import FrozenStudy
 from optuna.trial import FrozenTrial, TrialState
-from sqlalchemy import select, types, update
+from sqlalchemy import select, text, types, update
 from sqlalchemy.dialects import sqlite
 
 UNDECODABLE = "aifs_tune:undecodable"
@@ -28,6 +29,13 @@ _ERRORS = (ValueError, TypeError, LookupError, AttributeError, OverflowError, As
 """Errors of Optuna when it decodes a row."""
 MAX_NUMBER = 2**31 - 2
 """Largest number of a trial."""
+_VERSION_QUERIES = (
+    "SELECT study_id, key, value_json FROM study_user_attributes",
+    "SELECT study_id, state, count(*), max(trial_id), max(datetime_start), max(datetime_complete) FROM trials "
+    "GROUP BY study_id, state",
+    "SELECT study_id, objective, count(*), sum(value) FROM trials JOIN trial_values "
+    "ON trial_values.trial_id = trials.trial_id GROUP BY study_id, objective",
+)
 _MAX_STEP, _MAX_DEPTH = 10**9, 100
 _value_in = models.TrialValueModel.stored_repr_to_value
 _step_in = models.TrialIntermediateValueModel.stored_repr_to_intermediate_value
@@ -46,6 +54,20 @@ class TolerantRDBStorage(RDBStorage):
         """Return the names of all studies, sorted, whatever else they hold."""
         found = [row.study_name for row in self._rows(select(models.StudyModel.study_name))]
         return sorted(name for name in found if isinstance(name, str))
+
+    def study_versions(self) -> dict[str, tuple[Any, ...]]:
+        """Return for each study, by name, a value that changes when its attributes, the number of its trials in a state
+        or their results do.
+
+        A few queries read it for all studies together, however many there are.
+        """
+        with self.engine.connect() as connection:
+            names = connection.execute(text("SELECT study_id, study_name FROM studies")).all()
+            found = [sorted(map(tuple, connection.execute(text(each)).all()), key=str) for each in _VERSION_QUERIES]
+        parts: dict[int, list[tuple[Any, ...]]] = {study_id: [] for study_id, _ in names}
+        for row in chain.from_iterable(found):
+            parts.setdefault(row[0], []).append(row)
+        return {name: (study_id, *parts[study_id]) for study_id, name in names if isinstance(name, str)}
 
     def rename_study(self, study_id: int, name: str) -> None:
         """Give a study another name, within the open transaction."""

@@ -17,7 +17,6 @@ from aifs_tune.service.strict_json import encoded
 from aifs_tune.service.trial_list import selected_trials
 from aifs_tune.storage.projects import DEFAULT_PROJECT, STUDY_PATTERN
 from aifs_tune.study.dataframe import table_bytes, trials_table
-from aifs_tune.study.index import UnreadableStudy
 from aifs_tune.study.record import StudyRecord
 
 _MEDIA: dict[TrialsFormat, str] = {"csv": "text/csv", "parquet": "application/vnd.apache.parquet"}
@@ -39,15 +38,10 @@ async def list_studies(
     after: Annotated[str, Query(max_length=100, description="The last name of the previous page.")] = "",
     limit: Annotated[int, Query(ge=1, le=100)] = 20,
 ) -> Response:
-    """Studies of a project, by name."""
+    """Studies of a project, by name, with the results of their confirmations."""
 
     def page() -> bytes:
-        found, more = context.studies.page(project, after=after, limit=limit)
-        lines = [schemas.study_summary(name, study) for name, study in found if not isinstance(study, UnreadableStudy)]
-        unreadable = [
-            {"study": name, "problem": study.problem} for name, study in found if isinstance(study, UnreadableStudy)
-        ]
-        return encoded({"studies": lines, "unreadable": unreadable, "next": found[-1][0] if more else None})
+        return encoded(context.study_list.page(project, after=after, limit=limit))
 
     return Response(await context.read(page), media_type="application/json")
 

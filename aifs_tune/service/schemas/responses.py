@@ -149,6 +149,23 @@ class StudySummary(BaseModel):
     is_archived: bool
 
 
+class ConfirmationResponse(BaseModel):
+    """Result of the newest confirmation of a study: the mean score of the ``configuration`` that leads in it, with its
+    95 % interval, and by how much it is better than the baseline, whichever the mode."""
+
+    outcome: Literal["confirmed", "not confirmed"]
+    configuration: str
+    mean: float | None
+    interval: tuple[float, float] | None
+    difference: float | None
+
+
+class ListedStudy(StudySummary):
+    """Study in a list, with the result of its newest confirmation; ``confirmation`` is None without one."""
+
+    confirmation: ConfirmationResponse | None
+
+
 class UnreadableStudyResponse(BaseModel):
     """Study that cannot be read, and why."""
 
@@ -159,7 +176,7 @@ class UnreadableStudyResponse(BaseModel):
 class StudiesResponse(BaseModel):
     """Studies by name; ``next`` is the ``after`` of the next page, None on the last page."""
 
-    studies: list[StudySummary]
+    studies: list[ListedStudy]
     unreadable: list[UnreadableStudyResponse] = []
     next: str | None
 

@@ -31,11 +31,15 @@ async function allStudies() {
 const finishedOf = ({ n_trials: counts }) => counts.complete + counts.pruned + counts.failed;
 const goalsOf = (study) => [study.objective, ...study.trade_off].map(({ metric, mode }) => `${mode === "max" ? "maximize" : "minimize"} ${metric}`);
 
+/** The result of the newest confirmation; null unless it is significantly better than the baseline. */
+const confirmedOf = ({ confirmation }) => (confirmation?.outcome === "confirmed" ? confirmation : null);
+
 const IS_IN_STATE = {
   "": (study) => !study.is_archived,
   running: (study) => study.n_trials.running > 0 && !study.is_archived,
   failed: (study) => study.n_trials.failed > 0 && !study.is_archived,
   done: (study) => study.n_requested > 0 && finishedOf(study) >= study.n_requested && !study.is_archived,
+  confirmed: (study) => confirmedOf(study) !== null && !study.is_archived,
   empty: (study) => finishedOf(study) === 0 && !study.is_archived,
   archived: (study) => study.is_archived,
 };
@@ -52,6 +56,8 @@ const COLUMNS = [
   { title: "Finished trials", key: "finished", of: finishedOf },
   { title: "Objective", key: "goal", of: (study) => goalsOf(study).join(", ") },
   { title: "Best value", key: "value", of: (study) => study.value, number: true },
+  { title: "Confirmed result", key: "confirmed", of: (study) => confirmedOf(study)?.mean ?? null, number: true },
+  { title: "Confirmed gain", key: "gain", of: (study) => confirmedOf(study)?.difference ?? null, number: true, isBestHigh: true },
   { title: "Running", key: "running", of: (study) => study.n_trials.running, number: true },
   { title: "Waiting", key: "waiting", of: (study) => study.n_trials.waiting, number: true },
   { title: "Failed", key: "failed", of: (study) => study.n_trials.failed, number: true },
@@ -71,10 +77,18 @@ function inOrder(studies) {
   });
 }
 
+/** Whether the best of a column are its highest: a value of one objective, or a gain. */
+function isDescendingFirst({ key, isBestHigh }) {
+  const shown = all.studies.filter(kept);
+  const isValue = key === "value" || key === "confirmed";
+  return isBestHigh || (isValue && shown.length > 0 && shown.every(({ objective }) => objective.mode === "max"));
+}
+
 function heading(column) {
   const current = chosen.get("sort") ?? "study";
   const direction = current === column.key ? " ↑" : current === `-${column.key}` ? " ↓" : "";
-  const onclick = () => choose({ sort: current === column.key ? `-${column.key}` : column.key });
+  const [first, second] = isDescendingFirst(column) ? [`-${column.key}`, column.key] : [column.key, `-${column.key}`];
+  const onclick = () => choose({ sort: current === first ? second : first });
   const arrow = element("span", { "aria-hidden": "true" }, direction);
   const content = element("button", { type: "button", class: "sort", "data-key": `sort ${column.key}`, onclick }, column.title, arrow);
   return { ...column, content, attributes: direction && { "aria-sort": direction === " ↑" ? "ascending" : "descending" } };
@@ -156,6 +170,14 @@ function actions(study) {
   return element("div", { class: "buttons tight" }, button(verb, aside), button("Delete", () => askToDelete(study)));
 }
 
+function confirmedParts(study) {
+  const found = confirmedOf(study);
+  if (found === null) return study.confirmation === null ? number(null) : element("span", { class: "note" }, "not confirmed");
+  const [low, high] = found.interval ?? [null, null];
+  const interval = low === null ? "" : ` [${number(low)}, ${number(high)}]`;
+  return element("span", { title: `${found.configuration}, mean with its 95 % interval` }, number(found.mean), element("span", { class: "note" }, interval));
+}
+
 function row(study) {
   const counts = study.n_trials;
   const finished = finishedOf(study);
@@ -176,6 +198,8 @@ function row(study) {
     element("div", { class: "bar" }, bar, study.n_requested ? `${finished} of ${study.n_requested}` : finished),
     goalsOf(study).join(", "),
     number(study.value),
+    confirmedParts(study),
+    number(confirmedOf(study)?.difference ?? null),
     counts.running,
     counts.waiting,
     counts.failed,
