@@ -16,6 +16,7 @@ from aifs_tune.cli.options import AllowUnauthenticatedOption, JsonOption, Storag
 from aifs_tune.errors import RequestError
 
 if TYPE_CHECKING:
+    from aifs_tune.service.openid import OpenId
     from aifs_tune.service.tls import TlsFiles
     from aifs_tune.service.tokens import TokenStore
 
@@ -60,6 +61,12 @@ def serve(
             help="Address or network of a proxy whose X-Forwarded-For and -Proto are believed. Can be repeated.",
         ),
     ] = None,
+    openid: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE", help="YAML file of an OpenID Connect provider with whose accounts people sign in."
+        ),
+    ] = None,
     sweeps: Annotated[
         Path | None, typer.Option(metavar="DIR", help="Folder of sweep files that clients may start by name.")
     ] = None,
@@ -93,6 +100,7 @@ def serve(
             require_token=require_token,
             tls=tls,
             trust_proxies=trust_proxy or (),
+            openid=None if openid is None else _provider_in(openid),
             sweeps=processes,
             on_ready=lambda url: echo_stderr(f"serving at {url}; open it in a browser, or read {url}/v1/openapi.json"),
         )
@@ -107,6 +115,12 @@ def _tls_files(certificate: Path | None, key: Path | None) -> TlsFiles | None:
         missing = "--tls-certificate" if certificate is None else "--tls-key"
         raise RequestError(f"{missing} is missing; allowed: --tls-certificate and --tls-key together")
     return TlsFiles(certificate, key)
+
+
+def _provider_in(file: Path) -> OpenId:
+    from aifs_tune.service.openid import OpenId, load_openid_settings
+
+    return OpenId(load_openid_settings(file))
 
 
 def audit(
@@ -127,7 +141,7 @@ def audit(
         print_json([entry.to_json() for entry in entries])
         return
     for entry in entries:
-        who = "no token" if entry.token_id is None else f"{entry.token_id} {entry.label}".rstrip()
+        who = " ".join(filter(None, [entry.token_id, entry.label])) or "no token"
         about = [entry.study or "", "" if entry.trial is None else f"trial {entry.trial}"]
         what = [who, entry.address or "", f"{entry.method} {entry.route}", *about, str(entry.status)]
         typer.echo(printable("  ".join(filter(None, [str(entry.to_json()["at"]), entry.project, *what]))))

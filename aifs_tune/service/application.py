@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI, Security
 from fastapi.exceptions import RequestValidationError
@@ -19,12 +19,26 @@ from aifs_tune.service.context import AppContext
 from aifs_tune.service.dashboard import Dashboard
 from aifs_tune.service.idempotency import delete_old_responses
 from aifs_tune.service.middleware import Access, add_middleware
-from aifs_tune.service.routes import audit, charts, comparison, events, pages, publications, read, session, write
+from aifs_tune.service.routes import (
+    audit,
+    charts,
+    comparison,
+    events,
+    pages,
+    publications,
+    read,
+    session,
+    sign_in,
+    write,
+)
 from aifs_tune.service.routes import sweeps as sweeps_routes
 from aifs_tune.service.schemas import responses
 from aifs_tune.service.sessions import Sessions
 from aifs_tune.service.sweep_processes import SweepProcesses
 from aifs_tune.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from aifs_tune.service.openid import OpenId
 
 
 def routes(
@@ -82,6 +96,7 @@ def routes(
     app.include_router(write.router, dependencies=[bearer])
     app.include_router(sweeps_routes.router, dependencies=[bearer])
     app.include_router(audit.router, dependencies=[bearer])
+    app.include_router(sign_in.router)
     app.include_router(pages.router)
     app.openapi_schema = _with_problems(app.openapi())
     return app
@@ -101,11 +116,19 @@ def _with_problems(openapi: dict[str, Any]) -> dict[str, Any]:
 
 
 def application(
-    storage: Storage, access: Access, *, shutdown: asyncio.Event, sweeps: SweepProcesses | None = None
+    storage: Storage,
+    access: Access,
+    *,
+    shutdown: asyncio.Event,
+    sweeps: SweepProcesses | None = None,
+    openid: OpenId | None = None,
 ) -> ASGIApp:
-    """Build the whole service with its middleware; see :func:`routes` for the parameters."""
+    """Build the whole service with its middleware; see :func:`routes` for the parameters.
+
+    ``openid`` signs in people with the accounts of a provider.
+    """
     delete_old_responses(storage)
     app, sessions = routes(storage, shutdown, sweeps), Sessions(access.token_store)
-    app.state.sessions = sessions
+    app.state.sessions, app.state.openid = sessions, openid
     Dashboard(storage).mount(app)
     return add_middleware(app, access, sessions)

@@ -32,8 +32,8 @@ BODY_TIMEOUT_S = 10.0
 DRAIN_S = 1.0
 """Seconds for which the rest of a refused body is read before the connection is closed."""
 PUBLIC_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in", "/compare"})
-PUBLIC_PREFIXES = ("/page/", "/studies/")
-"""Paths without authentication: the OpenAPI description and the static pages contain no data of any study."""
+PUBLIC_PREFIXES = ("/page/", "/studies/", "/sign-in/")
+"""Paths without authentication: the OpenAPI description, the static pages and the sign-in have no data of any study."""
 SIGN_IN = "/sign-in"
 CALLER = "aifs_tune.caller"
 REAUTHENTICATE = "aifs_tune.reauthenticate"

@@ -11,7 +11,7 @@ import socket
 from collections.abc import Callable, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import h11
 import uvicorn
@@ -25,6 +25,9 @@ from aifs_tune.service.sweep_processes import SweepProcesses
 from aifs_tune.service.tls import RenewedTls, TlsFiles
 from aifs_tune.service.tokens import Caller, TokenStore
 from aifs_tune.storage.storage import Storage
+
+if TYPE_CHECKING:
+    from aifs_tune.service.openid import OpenId
 
 HEADERS_TIMEOUT_S = 10.0
 """Seconds within which a client must send the headers, from connecting or from the first byte of a request."""
@@ -169,13 +172,14 @@ def serve(
     require_token: bool = False,
     tls: TlsFiles | None = None,
     trust_proxies: Sequence[str] = (),
+    openid: OpenId | None = None,
     sweeps: Callable[[], SweepProcesses] | None = None,
     on_ready: Callable[[str], None],
 ) -> None:
     """Serve until this process gets a signal to end.
 
     Requests from this machine to a loopback address need no token and may do everything, unless ``require_token``,
-    ``allow_hosts`` or ``trust_proxies`` is given. All other requests need a token.
+    ``allow_hosts``, ``trust_proxies`` or ``openid`` is given. All other requests need a token, or a session.
 
     Parameters
     ----------
@@ -193,6 +197,8 @@ def serve(
         Certificate and key; None to speak HTTP without TLS.
     trust_proxies
         Addresses or networks of proxies whose headers ``X-Forwarded-For`` and ``X-Forwarded-Proto`` are believed.
+    openid
+        Signs in people with the accounts of a provider; None if a session needs a token.
     sweeps
         Makes the object that starts sweeps; None if requests cannot start any.
     on_ready
@@ -208,8 +214,8 @@ def serve(
     origins = [check_origin(given) for given in allow_origins]
     proxies = [check_proxy(given) for given in trust_proxies]
     token_store = TokenStore(storage)
-    needs_token = require_token or bool(allow_hosts) or bool(proxies) or not bind.is_loopback
-    if needs_token and not any(state == "valid" for _, state in token_store.tokens()):
+    needs_token = require_token or bool(allow_hosts or proxies) or openid is not None or not bind.is_loopback
+    if needs_token and openid is None and not any(state == "valid" for _, state in token_store.tokens()):
         raise RequestError(
             f"serve: requests to {bind.address} need a token and there is no valid one; make one with: aifs-tune "
             "token create --project default --scope measure"
@@ -217,7 +223,7 @@ def serve(
     anonymous = None if needs_token else Caller(None, "manage")
     access = Access([*bind.names, *allow_hosts], origins, token_store, anonymous)
     shutdown = asyncio.Event()
-    app = application(storage, access, shutdown=shutdown, sweeps=None if sweeps is None else sweeps())
+    app = application(storage, access, shutdown=shutdown, sweeps=None if sweeps is None else sweeps(), openid=openid)
     config = uvicorn.Config(
         app,
         http=H11TimeoutProtocol,

@@ -1,4 +1,4 @@
-"""Browser sessions of people who signed in with a token; the cookie has a random id, never the token."""
+"""Browser sessions of people who signed in with a token or an account; the cookie has a random id, never the token."""
 
 from __future__ import annotations
 
@@ -20,6 +20,8 @@ IDLE_S = 12 * 3600.0
 """Seconds without a request after which a session ends."""
 MAX_SESSION_S = 7 * 86_400.0
 """Seconds after which a session ends in any case."""
+MAX_ACCOUNT_SESSION_S = 12 * 3600.0
+"""Seconds after which a session of an account ends, since its rights are looked up only when it begins."""
 MAX_SESSIONS = 1000
 """Maximum number of sessions; one more ends the session that was used least recently."""
 
@@ -40,15 +42,15 @@ class Sessions:
         self._open: dict[str, _Session] = {}
 
     def start(self, caller: Caller, scope: TokenScope = "read") -> str:
-        """Start a session that may ``scope`` for a caller with a token, and return its id.
+        """Start a session that may ``scope`` for a caller with a token or an account, and return its id.
 
         Raises
         ------
         AccessError
-            If the caller has no token, or one that may not ``scope``.
+            If the caller has neither, or may not ``scope``.
         """
-        if caller.token_id is None:
-            raise AccessError("only a caller who has a token can start a session")
+        if not caller.is_known:
+            raise AccessError("only a caller who has a token or an account can start a session")
         if not caller.may(scope):
             raise AccessError(f"this token may {caller.scope}; needed: {scope}")
         session, now = secrets.token_urlsafe(32), self._clock()
@@ -64,10 +66,12 @@ class Sessions:
             found, now = self._open.get(session), self._clock()
             if found is None:
                 return None
-            is_over = now - found.used > IDLE_S or now - found.began > MAX_SESSION_S
+            token_id = found.caller.token_id
+            longest_s = MAX_ACCOUNT_SESSION_S if token_id is None else MAX_SESSION_S
+            is_over = now - found.used > IDLE_S or now - found.began > longest_s
             if not is_over:
                 found.used = now
-        if is_over or not self._token_store.is_valid(found.caller.token_id or ""):
+        if is_over or (token_id is not None and not self._token_store.is_valid(token_id)):
             self.end(session)
             return None
         return found.caller

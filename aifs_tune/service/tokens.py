@@ -144,13 +144,18 @@ _NO_DIGEST = hashlib.sha256(b"").hexdigest()
 class Caller:
     """Caller of a request; with ``project`` None it may use any project, with ``token_id`` None it has no token.
 
-    ``label`` is that of the token.
+    ``label`` is that of the token, or the name of the account that a person without a token signed in with.
     """
 
     project: str | None
     scope: Scope
     token_id: str | None = field(default=None, compare=False)
     label: str = field(default="", compare=False)
+
+    @property
+    def is_known(self) -> bool:
+        """Whether the caller has a token or an account."""
+        return self.token_id is not None or bool(self.label)
 
     def may(self, scope: Scope) -> bool:
         """Return whether the caller's scope includes ``scope``."""

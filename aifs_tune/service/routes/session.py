@@ -30,9 +30,7 @@ SessionsDep = Annotated[Sessions, Depends(get_sessions)]
 async def get_caller(request: Request, project: ReadAccess) -> Response:
     """The caller: its project, its scope, and whether a token or a session authenticates it."""
     caller: Caller = request.scope[CALLER]
-    authenticated_by = (
-        "token" if "authorization" in request.headers else "session" if caller.token_id is not None else "anonymous"
-    )
+    authenticated_by = "token" if "authorization" in request.headers else "session" if caller.is_known else "anonymous"
     content = {
         "project": project,
         "is_fixed": caller.project is not None,
@@ -57,15 +55,20 @@ async def start_session(
     await context.record(action_of(request, project), 204)
     _end(request, sessions)
     response = Response(status_code=204)
+    set_session(request, response, session)
+    return response
+
+
+def set_session(request: Request, response: Response, session: str) -> None:
+    """Set the cookie with the id of a session."""
     response.set_cookie(
         cookie_name(request.scope),
         session,
         max_age=int(MAX_SESSION_S),
         httponly=True,
         samesite="strict",
-        secure=request.headers.get("origin", "").startswith("https:"),
+        secure=request.url.scheme == "https" or request.headers.get("origin", "").startswith("https:"),
     )
-    return response
 
 
 @router.delete("/session", status_code=204, responses=error_responses(413, 415))
