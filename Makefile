@@ -5,7 +5,7 @@ BIN := $(VENV)/bin
 APT_INSTALL := DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 
-.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers tests-of-trainers tests-on-jax programs lint types docs soak clean
+.PHONY: sweep test test-portable checks tests-with-ray tests-of-parts tests-of-servers tests-of-trainers tests-on-jax programs lint types docs soak page-libraries clean
 
 sweep: $(VENV)/.installed
 	$(BIN)/aifs-tune run search_spaces/quick_sky.yaml
@@ -88,5 +88,10 @@ $(VENV)/.installed-validator: $(VENV)/.installed tests/validator.txt
 	$(VENV)/validator/bin/python -m pip --disable-pip-version-check install --quiet --requirement tests/validator.txt
 	touch $@
 
+# The libraries of the service's pages, by npm, as one file that is shipped: nothing is built at installation.
+page-libraries:
+	npm --prefix page_libraries ci --ignore-scripts
+	npm --prefix page_libraries run build
+
 clean:
-	rm -rf $(VENV) docs/_build docs/reference/generated .pytest_cache .mypy_cache .ruff_cache
+	rm -rf $(VENV) docs/_build docs/reference/generated page_libraries/node_modules .pytest_cache .mypy_cache .ruff_cache

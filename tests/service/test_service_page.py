@@ -181,6 +181,9 @@ def test_a_study_is_drawn(inside, lab):
     with page.expect_download() as saved:
         page.get_by_role("button", name="Best value so far: save as SVG").click()
     assert "<circle" in saved.value.path().read_text()
+    rate = page.locator("#slices svg").nth(1).locator(".axis-x .tick")
+    assert [text for text in rate.all_text_contents() if text] == ["0.01", "0.1", "1", "10"]
+    assert rate.count() == 28  # with those between the decades
     assert page.locator("#importance tbody tr").count() >= 3
     best = page.locator("#best tbody tr").first.locator("th, td").all_inner_texts()
     assert best[:2] == ["11", "0.7857"]

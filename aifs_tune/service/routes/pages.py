@@ -62,7 +62,7 @@ async def trial_page(request: Request, study: str, trial: str) -> Response:
     return _file(request, "trial.html")
 
 
-@router.get("/page/{name}")
+@router.get("/page/{name:path}")
 async def page_file(request: Request, name: str) -> Response:
     """Script, style sheet or image of the pages."""
     return _file(request, name)
@@ -71,10 +71,10 @@ async def page_file(request: Request, name: str) -> Response:
 def _load() -> dict[str, tuple[bytes, str, str]]:
     """Read all files by name, with their media types and ETags; no path is ever built from a request."""
     loaded = {}
-    for file in sorted(FOLDER.iterdir()):
+    for file in sorted(path for path in FOLDER.rglob("*") if path.is_file()):
         content = file.read_bytes()
         tag = f'"{hashlib.blake2b(content, digest_size=16).hexdigest()}"'
-        loaded[file.name] = content, _KINDS[file.suffix], tag
+        loaded[file.relative_to(FOLDER).as_posix()] = content, _KINDS[file.suffix], tag
     return loaded
 
 

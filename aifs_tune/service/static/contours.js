@@ -1,26 +1,26 @@
 // Contours: the objective by two parameters, as colour, interpolated between the complete trials.
 
 import { figure, shape as mark, table } from "./elements.js";
-import { axes, domainOf, drawing, scale } from "./scales.js";
+import { axes, choiceScale, domainOf, drawing, scale } from "./scales.js";
 import { number, parameterValue, plural } from "./formats.js";
-import { choiceScale, choiceTexts } from "./slices.js";
 
-const FRAME = { height: 360, left: 74, right: 14, top: 24, bottom: 40 };
+const FRAME = { height: 360, left: 74, right: 20, top: 24, bottom: 40 };
 const [CELLS, LEVELS, KEY_HEIGHT] = [30, 8, 44];
 
 /** An axis of one parameter: `at` for positions, and the cells along it, each `{ from, to, value }`. */
 function axisOf(parameter, values, from, to) {
   if (parameter.type === "choice") {
-    const choices = choiceScale(parameter.choices, from, to);
-    const cells = parameter.choices.map((value) => ({ from: choices.at(value) - choices.room / 2, to: choices.at(value) + choices.room / 2, value }));
-    return { at: choices.at, choices, cells, distance: (a, b) => (JSON.stringify(a) === JSON.stringify(b) ? 0 : Infinity) };
+    const at = choiceScale(parameter.choices, from, to);
+    const half = at.scaled.bandwidth() / 2;
+    const cells = parameter.choices.map((value) => ({ from: at(value) - half, to: at(value) + half, value }));
+    return { at, cells, distance: (a, b) => (JSON.stringify(a) === JSON.stringify(b) ? 0 : Infinity) };
   }
   const isBounded = Number.isFinite(parameter.low) && Number.isFinite(parameter.high);
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values);
   const at = scale(low, high, from, to, Boolean(parameter.log) && low > 0);
   const size = (to - from) / CELLS;
   const cells = Array.from({ length: CELLS }, (_, i) => ({ from: from + i * size, to: from + (i + 1) * size, position: from + (i + 0.5) * size }));
-  return { at, choices: null, cells, distance: (cell, value) => (cell - at(value)) / (to - from) };
+  return { at, cells, distance: (cell, value) => (cell - at(value)) / (to - from) };
 }
 
 /** Mean of the values, weighted by the inverse square of their distance (Shepard 1968); null where none is near. */
@@ -46,11 +46,6 @@ function key(low, high, width) {
   const boxes = Array.from({ length: LEVELS }, (_, i) => mark("rect", { class: `cell level-${i}`, x: FRAME.left + i * size, y, width: size, height: 12 }));
   const text = (x, value, anchor) => mark("text", { class: "tick", x, y: y + 27, "text-anchor": anchor }, number(value));
   return [...boxes, text(FRAME.left, low, "start"), text(FRAME.left + LEVELS * size, high, "end")];
-}
-
-/** Texts of a vertical axis of choices. */
-function sideMarks({ marks }) {
-  return marks.map(([y, text]) => mark("text", { class: "tick", x: FRAME.left - 6, y: y + 4, "text-anchor": "end" }, text.length > 9 ? `${text.slice(0, 8)}…` : text));
 }
 
 /** Names of the parameters that can be an axis: the free ones. */
@@ -87,18 +82,16 @@ export function contourFigure({ objective, trials }, space, [xName, yName], widt
     ),
   );
   const titleOf = (name) => (space[name].unit ? `${name} (${space[name].unit})` : name);
-  const empty = { isEmpty: true };
   const frame = axes({
     ...FRAME,
     width,
-    x: x.choices ? empty : x.at,
-    y: y.choices ? empty : y.at,
+    x: x.at,
+    y: y.at,
     xTitle: titleOf(xName),
     yTitle: titleOf(yName),
-    isWhole: space[xName].type === "int",
-    isWholeY: space[yName].type === "int",
+    xKind: space[xName].type === "int" ? "whole" : "number",
+    yKind: space[yName].type === "int" ? "whole" : "number",
   });
-  const marks = [x.choices ? choiceTexts(x.choices, FRAME.height - FRAME.bottom) : [], y.choices ? sideMarks(y.choices) : []];
   const summary = `${objective.metric} by ${xName} and ${yName}: ${plural(own.length, "complete trial")}.${best ? ` The large circle is the best, trial ${best.trial}.` : ""}`;
   const columns = [
     { title: "Trial", number: true },
@@ -107,7 +100,7 @@ export function contourFigure({ objective, trials }, space, [xName, yName], widt
   ];
   const rows = ranked.map((trial) => [trial.trial, parameterValue(trial.params[xName]), parameterValue(trial.params[yName]), number(trial.value)]);
   return figure(
-    drawing(width, FRAME.height + KEY_HEIGHT, summary, cells, frame, marks, dots, key(low, high, width)),
+    drawing(width, FRAME.height + KEY_HEIGHT, summary, cells, frame, dots, key(low, high, width)),
     `${summary} Between trials the colour is a mean weighted by inverse squared distance; the other parameters differ among them.`,
     table(`${objective.metric} by ${xName} and ${yName}, the best first`, columns, rows),
     "Contours",

@@ -3,6 +3,7 @@
 import { figure, shape as mark, table } from "./elements.js";
 import { axes, domainOf, drawing, path, scale } from "./scales.js";
 import { number, plural } from "./formats.js";
+import { curveStepAfter } from "./vendor/d3.js";
 
 const FRAME = { height: 300, left: 58, right: 14, top: 24, bottom: 40 };
 const KEY = { height: 20, line: 34, letter: 7 };
@@ -20,12 +21,9 @@ function key(histories, width) {
   });
 }
 
-/** The corners of a line that rises or falls where the best value changed, up to the last finished trial. */
+/** The points where the best value changed, and the last finished trial. */
 function steps({ best, n_ended: nEnded }, x, y) {
-  const corners = best.flatMap((entry, i) =>
-    (i ? [[x(entry.order), y(best[i - 1].value)]] : []).concat([[x(entry.order), y(entry.value)]]),
-  );
-  return [...corners, [x(nEnded), y(best.at(-1).value)]];
+  return [...best.map((entry) => [x(entry.order), y(entry.value)]), [x(nEnded), y(best.at(-1).value)]];
 }
 
 /** Draw histories of one objective, each with the number `series` of its line. */
@@ -45,7 +43,7 @@ export function historiesFigure({ metric, mode }, histories, width) {
   const summary = `Best ${metric} so far, the best study first: ${told.join(", ")}.${missing}`;
   const frame = axes({ ...FRAME, width, x, y, xTitle: "finished trials", yTitle: metric });
   const lines = drawn.map((history) =>
-    mark("path", { class: `line series-${history.series}`, d: path(steps(history, x, y)) }, mark("title", {}, history.study)),
+    mark("path", { class: `line series-${history.series}`, d: path(steps(history, x, y), curveStepAfter) }, mark("title", {}, history.study)),
   );
   const columns = [
     { title: "Study" },

@@ -3,6 +3,7 @@
 import { element, figure, shape as mark, table } from "./elements.js";
 import { axes, domainOf, drawing, path, scale } from "./scales.js";
 import { moment, number, plural } from "./formats.js";
+import { curveStepAfter } from "./vendor/d3.js";
 
 const FRAME = { height: 280, left: 58, right: 14, top: 24, bottom: 40 };
 
@@ -23,7 +24,7 @@ export function historyFigure({ objective, n_ended: nEnded, best, trials: all },
   const x = scale(xAxis === "time" ? 0 : 1, end, FRAME.left, width - FRAME.right);
   const y = scale(low, high, FRAME.height - FRAME.bottom, FRAME.top, isLogarithmic);
   const xTitle = xAxis === "time" ? "time since the first trial finished" : "finished trials";
-  const frame = axes({ ...FRAME, width, x, y, xTitle, yTitle: objective.metric, isTime: xAxis === "time" });
+  const frame = axes({ ...FRAME, width, x, y, xTitle, yTitle: objective.metric, xKind: xAxis === "time" ? "time" : "whole" });
   const dots = trials.map((trial) =>
     mark(
       "circle",
@@ -31,9 +32,7 @@ export function historyFigure({ objective, n_ended: nEnded, best, trials: all },
       mark("title", {}, `trial ${trial.trial}, ${trial.state}: ${number(trial.value)}`),
     ),
   );
-  const steps = best.flatMap((entry, i) =>
-    (i ? [[x(placeOf(entry)), y(best[i - 1].value)]] : []).concat([[x(placeOf(entry)), y(entry.value)]]),
-  );
+  const steps = best.map((entry) => [x(placeOf(entry)), y(entry.value)]);
   const last = best.at(-1);
   if (last) steps.push([x(end), y(last.value)]);
   const summary = last
@@ -55,7 +54,7 @@ export function historyFigure({ objective, n_ended: nEnded, best, trials: all },
     { title: "Trials finished by then", number: true },
     { title: "Finished" },
   ];
-  const lines = [mark("path", { class: "line best", d: path(steps) })];
+  const lines = [mark("path", { class: "line best", d: path(steps, curveStepAfter) })];
   return figure(
     drawing(width, FRAME.height, summary, frame, dots, lines),
     `${summary}${shown}${linear} Hollow circles are pruned trials.`,

@@ -3,43 +3,36 @@
 
 import { canChoose, columnOf, isChosen } from "./brush.js";
 import { figure, scrollable, shape as mark, table } from "./elements.js";
-import { domainOf, drawing, path, scale, ticks } from "./scales.js";
+import { axisAlone, choiceScale, domainOf, drawing, path, scale, shortened } from "./scales.js";
 import { number, parameterValue, plural } from "./formats.js";
+import { leastIndex } from "./vendor/d3.js";
 
 const [HEIGHT, TOP, BOTTOM, SIDE, MIN_SPACING] = [340, 44, 40, 64, 104];
 const FOOT = HEIGHT - BOTTOM;
-const LETTER_WIDTH = 7;
 const [BRUSH_WIDTH, CLICK] = [24, 4];
 
-/** Create an axis: a function from values to positions, its tick marks, and the range between two positions. */
+/** Create an axis: a function from values to positions, the ends of its values, and the range between two positions. */
 function axisOf(name, column, parameter, values) {
   if (parameter.type === "choice") {
-    const at = scale(0, Math.max(1, parameter.choices.length - 1), FOOT, TOP);
-    const texts = parameter.choices.map((choice) => JSON.stringify(choice));
-    const marks = parameter.choices.map((choice, i) => [at(i), typeof choice === "string" ? choice : texts[i]]);
-    const nearest = (y) => parameter.choices[Math.min(Math.max(Math.round(((FOOT - y) / (FOOT - TOP)) * (at.high - at.low)), 0), parameter.choices.length - 1)];
+    const position = choiceScale(parameter.choices, FOOT, TOP, false);
+    const nearest = (y) => parameter.choices[leastIndex(parameter.choices, (a, b) => Math.abs(position(a) - y) - Math.abs(position(b) - y))];
     const rangeOf = (_from, to) => (canChoose(nearest(to)) ? { choice: nearest(to) } : null);
-    return { name, column, position: (value) => at(texts.indexOf(JSON.stringify(value))), marks, rangeOf, isClicked: true };
+    return { name, column, position, ends: [], rangeOf, isClicked: true };
   }
   const isBounded = Number.isFinite(parameter.low) && Number.isFinite(parameter.high);
   const [low, high] = isBounded ? [parameter.low, parameter.high] : domainOf(values, parameter.always);
   const position = scale(low, high, FOOT, TOP, Boolean(parameter.log) && low > 0);
-  const inner = ticks(position, 5).map((value) => [position(value), number(value)]);
-  const ends = (isBounded ? [low, high] : [])
-    .filter((end) => inner.every(([at]) => Math.abs(at - position(end)) > 14))
-    .map((end) => [position(end), number(end)]);
   const rangeOf = (from, to) => {
     const [top, foot] = [Math.min(from, to), Math.max(from, to)];
     const range = { low: foot > FOOT - CLICK ? null : valueAt(position, foot, parameter), high: top < TOP + CLICK ? null : valueAt(position, top, parameter) };
     return range.low === null && range.high === null ? null : range;
   };
-  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, column, position, marks: [...inner, ...ends], rangeOf, isClicked: false };
+  return { name: parameter.unit ? `${name} (${parameter.unit})` : name, column, position, ends: isBounded ? [low, high] : [], rangeOf, isClicked: false };
 }
 
 /** The value at a position of an axis, with three significant digits; whole for a whole parameter. */
-function valueAt({ low, high, log }, y, { type }) {
-  const share = (FOOT - y) / (FOOT - TOP);
-  const value = log ? low * (high / low) ** share : low + share * (high - low);
+function valueAt(position, y, { type }) {
+  const value = position.invert(y);
   return type === "int" ? Math.round(value) : Number(value.toPrecision(3));
 }
 
@@ -77,25 +70,15 @@ function brushArea(axis, x, range, onChoose) {
   return [shown, area];
 }
 
-function shortened(text, width) {
-  const limit = Math.floor(width / LETTER_WIDTH);
-  return text.length > limit ? `${text.slice(0, limit - 1)}…` : text;
-}
-
 function drawnAxis(axis, x, room, isLast) {
-  const marks = axis.marks.flatMap(([y, text]) => [
-    mark("line", { class: "mark", x1: x - 4, x2: x, y1: y, y2: y }),
-    mark("text", { class: "tick", x: x - 7, y: y + 4, "text-anchor": "end" }, shortened(text, room - 12)),
-  ]);
   return [
-    mark("line", { class: "axis", x1: x, x2: x, y1: TOP, y2: FOOT }),
+    axisAlone(axis.position, x, { count: 5, ends: axis.ends, room: room - 12 }),
     mark(
       "text",
       { class: "title", x: isLast ? x + 28 : x, y: 20, "text-anchor": isLast ? "end" : "middle" },
       shortened(axis.name, room),
       mark("title", {}, axis.name),
     ),
-    ...marks,
   ];
 }
 

@@ -1,29 +1,10 @@
 // Slices: the objective of each trial by the value of one parameter; and the objectives of several against each other.
 
 import { element, figure, shape as mark, table } from "./elements.js";
-import { axes, domainOf, drawing, scale } from "./scales.js";
+import { axes, choiceScale, domainOf, drawing, scale } from "./scales.js";
 import { number, parameterValue, plural } from "./formats.js";
 
-const FRAME = { height: 240, left: 58, right: 14, top: 24, bottom: 40 };
-
-/** A scale for choices, with their texts under the axis. */
-export function choiceScale(choices, from, to) {
-  const texts = choices.map((choice) => JSON.stringify(choice));
-  const step = (to - from) / choices.length;
-  return {
-    at: (value) => from + step * (texts.indexOf(JSON.stringify(value)) + 0.5),
-    marks: choices.map((choice, i) => [from + step * (i + 0.5), typeof choice === "string" ? choice : texts[i]]),
-    room: step,
-  };
-}
-
-/** Texts of choices below a horizontal axis at `y`. */
-export function choiceTexts({ marks, room }, y) {
-  const limit = Math.max(2, Math.floor(room / 7));
-  return marks.map(([x, text]) =>
-    mark("text", { class: "tick", x, y: y + 18, "text-anchor": "middle" }, text.length > limit ? `${text.slice(0, limit - 1)}…` : text),
-  );
-}
+const FRAME = { height: 240, left: 58, right: 20, top: 24, bottom: 40 };
 
 /** Draw points `{ x, y, kind, text }` in one plot. */
 function plot(points, width, { parameter, xTitle, yTitle, summary, isLog = false }) {
@@ -34,25 +15,23 @@ function plot(points, width, { parameter, xTitle, yTitle, summary, isLog = false
     ? scale(Math.min(...numbers("y")), Math.max(...numbers("y")), FRAME.height - FRAME.bottom, FRAME.top, true)
     : scale(low, high, FRAME.height - FRAME.bottom, FRAME.top);
   const [from, to] = [FRAME.left, width - FRAME.right];
-  const choices = parameter?.type === "choice" ? choiceScale(parameter.choices, from, to) : null;
   const isBounded = Number.isFinite(parameter?.low) && Number.isFinite(parameter?.high);
   const [left, right] = isBounded ? [parameter.low, parameter.high] : domainOf(numbers("x"));
-  const x = choices ? choices.at : scale(left, right, from, to, Boolean(parameter?.log) && left > 0);
+  const x = parameter?.type === "choice" ? choiceScale(parameter.choices, from, to) : scale(left, right, from, to, Boolean(parameter?.log) && left > 0);
   const frame = axes({
     ...FRAME,
     width,
-    x: choices ? { isEmpty: true } : x,
+    x,
     y,
     xTitle,
     yTitle,
-    isWhole: parameter?.type === "int",
+    xKind: parameter?.type === "int" ? "whole" : "number",
     spacing: 60,
   });
   const dots = points.map((point) =>
     mark("circle", { class: `dot ${point.kind}`, cx: x(point.x), cy: y(point.y), r: point.kind === "best" ? 4.5 : 3 }, mark("title", {}, point.text)),
   );
-  const marks = choices ? choiceTexts(choices, FRAME.height - FRAME.bottom) : [];
-  return drawing(width, FRAME.height, summary, frame, marks, dots);
+  return drawing(width, FRAME.height, summary, frame, dots);
 }
 
 /** One figure for each free parameter that the trials have. */

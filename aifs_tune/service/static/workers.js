@@ -1,7 +1,7 @@
 // Timeline of the workers: the trials that each one ran.
 
 import { element, figure, shape as mark, table } from "./elements.js";
-import { drawing, scale, timeTicks } from "./scales.js";
+import { axisBelow, drawing, scale } from "./scales.js";
 import { duration, percent, plural } from "./formats.js";
 
 const STATES = ["complete", "pruned", "failed", "running"];
@@ -14,7 +14,7 @@ function nameOf(worker) {
 export function workersFigure({ n_started: nStarted, started_at: startedAt, now, workers }, width) {
   const began = Date.parse(startedAt);
   const totalS = Math.max(1e-3, (Date.parse(now) - began) / 1000);
-  const x = scale(0, totalS, 2, width - 14);
+  const x = scale(0, totalS, 12, width - 20);
   const since = (moment) => (Date.parse(moment) - began) / 1000;
   const height = ROW * workers.length + FOOT;
   const rows = workers.flatMap((worker, i) => [
@@ -35,14 +35,7 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
       );
     }),
   ]);
-  const marks = timeTicks(x, width / 110).flatMap((value) => [
-    mark("line", { class: "grid", x1: x(value), x2: x(value), y1: 0, y2: height - FOOT + 4 }),
-    mark(
-      "text",
-      { class: "tick", x: x(value), y: height - FOOT + 18, "text-anchor": value === 0 ? "start" : "middle" },
-      duration(value),
-    ),
-  ]);
+  const times = axisBelow(x, height - FOOT, { spacing: 110, kind: "time", grid: height - FOOT });
   const title = mark(
     "text",
     { class: "title", x: width / 2, y: height - 4, "text-anchor": "middle" },
@@ -59,5 +52,5 @@ export function workersFigure({ n_started: nStarted, started_at: startedAt, now,
     columns,
     workers.map((worker) => [nameOf(worker.worker), worker.n_trials, percent(worker.busy)]),
   );
-  return figure(drawing(width, height, summary, marks, rows, title), [summary, " ", legend], numbers, "Workers");
+  return figure(drawing(width, height, summary, times, rows, title), [summary, " ", legend], numbers, "Workers");
 }
