@@ -2,7 +2,8 @@
 
 export { extent, leastIndex, quantileSorted, ticks } from "d3-array";
 export { axisBottom, axisLeft } from "d3-axis";
+export { contours } from "d3-contour";
 export { scaleBand, scaleLinear, scaleLog, scalePoint } from "d3-scale";
 export { select } from "d3-selection";
-export { curveStepAfter, line } from "d3-shape";
+export { curveLinearClosed, curveStepAfter, line } from "d3-shape";
 export { utcTicks } from "d3-time";

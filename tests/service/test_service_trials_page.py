@@ -154,6 +154,9 @@ def test_contours_are_drawn_of_two_chosen_parameters(page, url):
     page.goto(f"{url}/furnace")
     page.locator("#contours figure").wait_for(timeout=WAIT_MS)
     assert page.locator("#contours circle").count() == 61
+    areas = page.locator("#contours path.level").evaluate_all("found => found.map(path => path.getAttribute('d'))")
+    assert len([area for area in areas if area]) >= 2  # of the levels between which the values lie
+    assert all("NaN" not in area for area in areas)
     assert page.locator("#contours circle.best title").text_content() == "trial 60: heat 609, gas argon, yield 0.95"
     page.locator("#contour-x").select_option("gas")
     page.get_by_text("Choose two different parameters.").wait_for()
