@@ -29,6 +29,7 @@ from aifs_tune.service.routes import (
     read,
     session,
     sign_in,
+    trial_files,
     write,
 )
 from aifs_tune.service.routes import sweeps as sweeps_routes
@@ -94,6 +95,7 @@ def routes(
     app.include_router(publications.router, dependencies=[bearer])
     app.include_router(session.router, dependencies=[bearer])
     app.include_router(write.router, dependencies=[bearer])
+    app.include_router(trial_files.router, dependencies=[bearer])
     app.include_router(sweeps_routes.router, dependencies=[bearer])
     app.include_router(audit.router, dependencies=[bearer])
     app.include_router(sign_in.router)

@@ -271,6 +271,9 @@ def error_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {status: {**entry, "description": f"Problem details of status {status}"} for status in sorted(every)}
 
 
+_JSON = "application/json"
+
+
 class _StrictRequest(Request):
     parsed: Any = None
 
@@ -279,7 +282,8 @@ class _StrictRequest(Request):
 
 
 class StrictRoute(APIRoute):
-    """Route whose body is parsed by :mod:`aifs_tune.service.strict_json`, and whose refusals are in the audit log."""
+    """Route whose body, if it is JSON, is parsed by :mod:`aifs_tune.service.strict_json`, and whose refusals are in the
+    audit log."""
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         handle: Callable[[Request], Awaitable[Response]] = super().get_route_handler()
@@ -288,7 +292,7 @@ class StrictRoute(APIRoute):
             read = _StrictRequest(request.scope, request.receive)
             try:
                 body = await read.body()
-                if body:
+                if body and read.headers.get("content-type", "").lower().startswith(_JSON):
                     read.parsed = read_json(body)
                 async with asyncio.timeout(RESPONSE_TIMEOUT_S):
                     return await handle(read)

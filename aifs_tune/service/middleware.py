@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import Collection
 from contextlib import suppress
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from starlette.responses import RedirectResponse, Response
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from aifs_tune._util.scalars import brief
+from aifs_tune.artifacts.trial_files import MAX_FILE_BYTES
 from aifs_tune.errors import AccessError, AifsTuneError, ServiceError, UnknownCallerError
 from aifs_tune.service.problems import problem, problem_from_error
 from aifs_tune.service.sessions import Sessions, session_in
@@ -29,6 +31,8 @@ MAX_BUFFERED_BYTES = 16 * MAX_BODY_BYTES
 MAX_REQUESTS = 512
 BODY_TIMEOUT_S = 10.0
 """Seconds within which a client must send a body."""
+FILE_TIMEOUT_S = 60.0
+"""Seconds within which a client must send a photo or another file."""
 DRAIN_S = 1.0
 """Seconds for which the rest of a refused body is read before the connection is closed."""
 PUBLIC_PATHS = frozenset({"/v1/openapi.json", "/", "/sign-in", "/compare"})
@@ -50,6 +54,20 @@ _SECURITY_HEADERS = [
     (b"cross-origin-resource-policy", b"same-origin"),
     (b"referrer-policy", b"same-origin"),
 ]
+
+
+@dataclass(frozen=True)
+class _BodyLimits:
+    """What a body must be: its media type, its largest size, and the seconds within which it must arrive."""
+
+    kind: str
+    n_bytes: int
+    timeout_s: float
+
+
+_JSON_LIMITS = _BodyLimits("application/json", MAX_BODY_BYTES, BODY_TIMEOUT_S)
+_FILE_LIMITS = _BodyLimits("application/octet-stream", MAX_FILE_BYTES, FILE_TIMEOUT_S)
+_FILE_PATH = re.compile(r"/v1/studies/[^/]+/trials/[^/]+/files")
 
 
 class EarlyResponse(Exception):
@@ -205,27 +223,28 @@ class AccessMiddleware:
         if coding.lower() != "identity":
             raise EarlyResponse(problem(415, f"Content-Encoding: {brief(coding)}; allowed: identity", instance=path))
         kind = headers.get("content-type", "")
-        if kind.partition(";")[0].strip().lower() != "application/json":
-            raise EarlyResponse(problem(415, f"Content-Type: {brief(kind)}; allowed: application/json", instance=path))
-        if int(headers.get("content-length", "0")) > MAX_BODY_BYTES:
-            raise _too_large(path)
+        limits = _FILE_LIMITS if _FILE_PATH.fullmatch(path) else _JSON_LIMITS
+        if kind.partition(";")[0].strip().lower() != limits.kind:
+            raise EarlyResponse(problem(415, f"Content-Type: {brief(kind)}; allowed: {limits.kind}", instance=path))
+        if int(headers.get("content-length", "0")) > limits.n_bytes:
+            raise _too_large(path, limits.n_bytes)
         try:
-            async with asyncio.timeout(BODY_TIMEOUT_S):
+            async with asyncio.timeout(limits.timeout_s):
                 more = True
                 while more:
                     message = await receive()
                     if message["type"] == "http.disconnect":
                         raise ClientDisconnect
-                    self._buffer(message.get("body", b""), body, path)
+                    self._buffer(message.get("body", b""), body, path, limits.n_bytes)
                     more = message.get("more_body", False)
         except TimeoutError:
             raise EarlyResponse(
-                problem(408, f"the body did not arrive within {BODY_TIMEOUT_S:g} s", instance=path)
+                problem(408, f"the body did not arrive within {limits.timeout_s:g} s", instance=path)
             ) from None
 
-    def _buffer(self, chunk: bytes, body: bytearray, path: str) -> None:
-        if len(body) + len(chunk) > MAX_BODY_BYTES:
-            raise _too_large(path)
+    def _buffer(self, chunk: bytes, body: bytearray, path: str, n_bytes: int) -> None:
+        if len(body) + len(chunk) > n_bytes:
+            raise _too_large(path, n_bytes)
         if self._n_buffered + len(chunk) > MAX_BUFFERED_BYTES:
             raise ServiceError("too many request bodies are being processed; try again")
         self._n_buffered += len(chunk)
@@ -268,8 +287,8 @@ def _malformed(scope: Scope) -> Response | None:
     return None
 
 
-def _too_large(path: str) -> EarlyResponse:
-    return EarlyResponse(problem(413, f"the body is too large; allowed: at most {MAX_BODY_BYTES} bytes", instance=path))
+def _too_large(path: str, n_bytes: int) -> EarlyResponse:
+    return EarlyResponse(problem(413, f"the body is too large; allowed: at most {n_bytes} bytes", instance=path))
 
 
 def _origin_host(origin: str) -> str:
