@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 from services import SPACE, Service, read_problem, request_head, run_cli, storage_in, token
 
 from aifs_tune.artifacts.logs import log_name
+from aifs_tune.artifacts.trial_files import add_trial_file
 from aifs_tune.client.client import Client
 from aifs_tune.errors import AccessError, NotFoundError, RequestError, UnknownCallerError
 from aifs_tune.publishing.publications import keep_publication
@@ -47,6 +49,8 @@ MANAGES = {
     ("POST", "/v1/sweeps"),
     ("POST", "/v1/sweeps/{sweep}/stop"),
 } | {("POST", f"/v1/studies/{{study}}/{verb}") for verb in ("archive", "delete", "publications")}
+FILES = "/v1/studies/{study}/trials/{trial}/files"
+CONTENT = b"\xff\xd8\xff a crucible"
 PUBLICATION = "20260101T000000Z-00000000"
 BROKEN = "name: broken\ntrainer: nosuch:train\nspace: {x: {type: float, low: 0, high: 1}}\n"
 """A sweep whose trainer does not exist."""
@@ -84,6 +88,7 @@ def service(storage, tokens, tmp_path_factory):
             study.tell(study.ask(), 0.5)
             secret = get_study(Storage(storage), "biology/secret")
             keep_publication(secret, report, "html", publication_id=PUBLICATION, trial=0)
+            running.file = add_trial_file(secret, 0, "a.jpg", CONTENT).id
             log = Path(secret.artifacts) / log_name(0)
             log.parent.mkdir(parents=True)
             log.write_text("measured\n")
@@ -93,16 +98,23 @@ def service(storage, tokens, tmp_path_factory):
 
 def sent(service, method: str, path: str, **headers: str):
     with service.http() as http:
-        return http.request(method, place(path, "secret", service.sweep), json=body_of(method, path), headers=headers)
+        body = body_of(method, path)
+        return http.request(
+            method, place(path, "secret", service.sweep, service.file), **body | {"headers": body["headers"] | headers}
+        )
 
 
-def place(path: str, study: str, sweep: str) -> str:
-    filled = path.format(study=study, trial=0, sweep=sweep, publication=PUBLICATION)
-    return filled + ("?for_s=0" if path in ENDLESS else "")
+def place(path: str, study: str, sweep: str, file: str) -> str:
+    filled = path.format(study=study, trial=0, sweep=sweep, publication=PUBLICATION, file=file)
+    query = "?for_s=0" if path in ENDLESS else "?name=a.jpg" if path == FILES else ""
+    return filled + query
 
 
-def body_of(method: str, path: str) -> dict | None:
-    return BODIES.get(path, {}) if method in ("POST", "PUT") else None
+def body_of(method: str, path: str) -> dict[str, Any]:
+    """Body of a request with its headers, as httpx takes them."""
+    if (method, path) == ("POST", FILES):
+        return {"content": CONTENT, "headers": {"Content-Type": "application/octet-stream"}}
+    return {"json": BODIES.get(path, {}) if method in ("POST", "PUT") else None, "headers": {}}
 
 
 @pytest.mark.parametrize(("method", "path"), ROUTES)
@@ -128,7 +140,7 @@ def test_a_route_refuses_callers_without_its_scope(method, path, service, tokens
 def test_a_study_of_another_project_seems_not_to_exist(method, path, service, tokens):
     with service.http(headers={"Authorization": f"Bearer {tokens['other']}"}) as http:
         there, nowhere = (
-            http.request(method, place(path, study, sweep), json=body_of(method, path))
+            http.request(method, place(path, study, sweep, service.file), **body_of(method, path))
             for study, sweep in (("secret", service.sweep), ("nosuch", "0" * 16))
         )
     assert there.status_code == nowhere.status_code == 404

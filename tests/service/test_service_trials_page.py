@@ -228,3 +228,25 @@ def test_studies_are_searched_sorted_put_aside_and_deleted(page, url):
     page.goto(url.removesuffix("studies"))
     page.get_by_text("3 studies, 1 trial running").wait_for()
     assert names.all_inner_texts() == ["empty", "furnace", "glass-1.3"]
+
+
+def test_a_photo_is_added_to_a_trial_though_the_network_failed_once(page, url):
+    page.goto(f"{url}/furnace/trials/9")
+    files = page.locator("#files")
+    files.get_by_text("The trial has no photos or files.").wait_for()
+    photo = {"name": "crucible 9.png", "mimeType": "image/png", "buffer": b"\x89PNG the lid"}
+    files.get_by_label("Photo or file, up to 8 MB").set_input_files(photo)
+    page.context.set_offline(True)
+    files.get_by_role("button", name="Add").click()
+    files.get_by_text("is not stored: the service cannot be reached. It is still chosen").wait_for()
+    page.context.set_offline(False)
+    files.get_by_role("button", name="Add").click()
+    files.get_by_text("crucible 9.png is stored.").wait_for()
+    with page.expect_download() as saved:
+        files.get_by_role("button", name="Download crucible 9.png").click()
+    assert saved.value.suggested_filename == "crucible 9.png"
+    assert saved.value.path().read_bytes() == photo["buffer"]
+    page.goto(f"{url}/furnace/trials/10")
+    files.get_by_label("Photo or file").set_input_files({**photo, "name": "crucible.exe"})
+    files.get_by_role("button", name="Add").click()
+    files.get_by_text("'crucible.exe' is not allowed; allowed: up to 100").wait_for()

@@ -5,6 +5,7 @@ import { duration, moment, parameterValue, plural } from "./formats.js";
 import { isKept, Outbox, waiting } from "./outbox.js";
 import { resultForm } from "./result_form.js";
 import { get, getBlob, pagePath, poll, ServiceError, showCaller } from "./service.js";
+import { trialLink } from "./trial_link.js";
 
 const name = decodeURIComponent(location.pathname.split("/")[2]);
 const route = `/v1/studies/${encodeURIComponent(name)}`;
@@ -25,8 +26,8 @@ const mayMeasure = () => caller.scope !== "read";
 const isOverdue = (trial) => Boolean(trial.lease?.is_overdue);
 const waitsFor = (trial) => waiting().find((entry) => entry.study === name && entry.kind === "result" && entry.trial === trial);
 
-function say(text) {
-  status.textContent = text;
+function say(...parts) {
+  status.replaceChildren(...parts);
 }
 
 const outbox = new Outbox(drawAll, (entry, data) => {
@@ -36,7 +37,7 @@ const outbox = new Outbox(drawAll, (entry, data) => {
     trials = [data.trials[0], ...trials];
     choose(data.trials[0].trial);
   } else if (entry.kind === "result") {
-    say(`The result of trial ${entry.trial} is stored.`);
+    say(`The result of trial ${entry.trial} is stored. `, trialLink(name, entry.trial, "Add a photo or file"));
     trials = trials.filter((trial) => trial.trial !== entry.trial);
     if (chosen === entry.trial) choose(null);
   }

@@ -34,14 +34,18 @@ export async function get(path) {
   return { data, tag: response.headers.get("ETag") };
 }
 
-/** Send a POST request once; return its JSON. */
-export async function post(path, body) {
-  const headers = { "Content-Type": "application/json" };
-  const response = await fetched(path, { method: "POST", headers, body: JSON.stringify(body) });
+async function posted(path, type, body) {
+  const response = await fetched(path, { method: "POST", headers: { "Content-Type": type }, body });
   const data = await response.json();
   if (!response.ok) throw new ServiceError(response.status, data.detail);
   return data;
 }
+
+/** Send a POST request once; return its JSON. */
+export const post = (path, body) => posted(path, "application/json", JSON.stringify(body));
+
+/** Send a file by a POST request once; return its JSON. */
+export const postFile = (path, file) => posted(path, "application/octet-stream", file);
 
 /** Send a GET request; return its content as it is, such as an image. */
 export async function getBlob(path) {

@@ -2,6 +2,7 @@
 
 import { curvesFigure } from "./curves.js";
 import { element, replace, scrollable, table } from "./elements.js";
+import { filesSection } from "./files.js";
 import { duration, moment, number, parameterValue, plural } from "./formats.js";
 import { output } from "./progress.js";
 import { get, pagePath, poll, ServiceError, showCaller } from "./service.js";
@@ -15,6 +16,8 @@ const REFRESH_MS = 3000;
 const byId = (id) => document.getElementById(id);
 let shownTag = null;
 let redraw = () => {};
+let mayAdd = false;
+let hasFiles = false;
 
 const show = (section, children) => replace(document.querySelector(`#${section} .content`), children);
 const nothing = (text) => element("p", { class: "note" }, text);
@@ -144,6 +147,9 @@ async function refresh() {
   redraw();
   drawRepeats(study.data, trial.data, same.data);
   show("log", output(trial.data.trial, route));
+  if (hasFiles) return;
+  hasFiles = true;
+  await filesSection(`${route}/trials/${trial.data.trial}/files`, mayAdd, (parts) => show("files", parts));
 }
 
 function showError(message) {
@@ -157,5 +163,5 @@ document.title = `Trial ${trialNumber} of ${name} · aifs-tune`;
 byId("study").href = pagePath(`/studies/${encodedName}`);
 byId("trials").href = pagePath(`/studies/${encodedName}/trials`);
 addEventListener("resize", () => redraw());
-await showCaller();
+mayAdd = (await showCaller()).scope !== "read";
 await poll(refresh, REFRESH_MS, showError);
