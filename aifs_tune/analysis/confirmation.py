@@ -18,7 +18,7 @@ from aifs_tune.config.cross_validation import FOLD, SIZES, SPLIT, CrossValidatio
 from aifs_tune.config.loading import parse_sweep
 from aifs_tune.config.sweep import SweepSpec
 from aifs_tune.errors import ConflictError, NotFoundError, RequestError
-from aifs_tune.storage.projects import split_name
+from aifs_tune.storage.projects import MAX_NUMBERED, numbered_names, split_name
 from aifs_tune.storage.storage import Storage
 from aifs_tune.study.index import find_study, get_study
 from aifs_tune.study.open import start_study
@@ -31,8 +31,6 @@ if TYPE_CHECKING:
 
 CANDIDATES = "candidates"
 """Fact of a confirmation: the configurations that it compares, the baseline first."""
-_MAX_NAMES = 1000
-"""Maximum number of confirmations of one name."""
 _VAL = "val_"
 """Prefix of the metrics of the validation set."""
 _SEED_OFFSET = 1_000_003
@@ -118,18 +116,13 @@ def start_confirmation(
     """
     asked = confirmation_spec(spec, cv)
     wanted = [each.to_json() for each in candidates]
-    for candidate in _names(name):
+    for candidate in numbered_names(name):
         there = find_study(storage, candidate)
         if there is None:
             return _created(storage, asked, candidate, wanted)
         if there.fact(CANDIDATES) == wanted and there.spec.cross_validation == cv:
             return there
-    raise ConflictError(f"{name}: {_MAX_NAMES} confirmations have this name already; allowed: another storage")
-
-
-def _names(name: str) -> Iterator[str]:
-    yield name
-    yield from (f"{name}-{n}" for n in range(2, _MAX_NAMES + 1))
+    raise ConflictError(f"{name}: {MAX_NUMBERED} confirmations have this name already; allowed: another storage")
 
 
 def confirmation_spec(spec: SweepSpec, cv: CrossValidation) -> SweepSpec:
@@ -186,7 +179,7 @@ def _created(storage: Storage, spec: SweepSpec, name: str, candidates: Sequence[
 
 def confirmations_of(study: StudyRecord, suffix: str) -> Iterator[Confirmation]:
     """Yield the confirmations ``STUDY-suffix`` of ``study`` that have a result, the oldest first."""
-    for name in _names(f"{study.name}-{suffix}"):
+    for name in numbered_names(f"{study.name}-{suffix}"):
         if find_study(study.storage, name) is None:
             return
         with suppress(NotFoundError):

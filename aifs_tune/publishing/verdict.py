@@ -6,7 +6,7 @@ import shlex
 from typing import Any
 
 from aifs_tune.analysis.candidates import BASELINE
-from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, confirmations_of, read_confirmation
+from aifs_tune.analysis.confirmation import CANDIDATES, Confirmation, newest_confirmation, read_confirmation
 from aifs_tune.analysis.final_model import ExpectedScore, FinalModel, expected_score
 from aifs_tune.analysis.noise import noise_of
 from aifs_tune.analysis.paired import Comparison
@@ -78,7 +78,7 @@ def confirmed_result(study: StudyRecord) -> dict[str, Any] | None:
         ``outcome`` is "confirmed" or "not confirmed". ``configuration`` has the mean score ``mean`` with its
         ``interval``, and is better than the baseline by ``difference``, whichever the mode.
     """
-    found = next(iter(reversed(list(confirmations_of(study, "confirm")))), None)
+    found = newest_confirmation(study)
     if found is None:
         return None
     told = _of_comparisons(found)

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from itertools import count
+from itertools import takewhile
 from typing import Any
 
 from aifs_tune.errors import DamagedError, NotFoundError
 from aifs_tune.service.schemas.responses import study_summary
 from aifs_tune.service.study_cache import StudyCache
-from aifs_tune.storage.projects import name_in, stored_name
+from aifs_tune.storage.projects import name_in, numbered_names, stored_name
 from aifs_tune.storage.storage import Storage
 
 _Version = tuple[Any, ...]
@@ -72,13 +72,8 @@ class StudyList:
 
 def _version_of(stored: str, versions: Mapping[str, _Version]) -> _Version:
     """Return the version of a study, followed by those of its confirmations."""
-    found = [versions[stored]]
-    for n in count(1):
-        name = f"{stored}-confirm" if n == 1 else f"{stored}-confirm-{n}"
-        if name not in versions:
-            break
-        found.append(versions[name])
-    return tuple(found)
+    confirmations = takewhile(versions.__contains__, numbered_names(f"{stored}-confirm"))
+    return (versions[stored], *(versions[name] for name in confirmations))
 
 
 def _response(lines: list[dict[str, Any]], following: str | None) -> dict[str, Any]:

@@ -7,6 +7,7 @@ can use the same name.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 
 from aifs_tune._util.scalars import brief
 from aifs_tune.errors import RequestError
@@ -14,6 +15,8 @@ from aifs_tune.errors import RequestError
 DEFAULT_PROJECT = "default"
 STUDY_PATTERN = r"^[A-Za-z0-9][A-Za-z0-9._-]{0,99}$"
 PROJECT_PATTERN = r"^[a-z0-9][a-z0-9_-]{0,62}$"
+MAX_NUMBERED = 1000
+"""Names of :func:`numbered_names`."""
 
 _STUDY = re.compile(STUDY_PATTERN[1:-1])
 _PROJECT = re.compile(PROJECT_PATTERN[1:-1])
@@ -51,3 +54,9 @@ def name_in(project: str, stored: str) -> str | None:
     """Return the name in ``project`` of a stored study; None if it belongs to another project."""
     owner, name = split_name(stored)
     return name if owner == project else None
+
+
+def numbered_names(name: str) -> Iterator[str]:
+    """Yield ``name``, then ``name-2`` and so on: the names of studies that were made one after another."""
+    yield name
+    yield from (f"{name}-{n}" for n in range(2, MAX_NUMBERED + 1))
