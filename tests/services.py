@@ -66,8 +66,9 @@ class Service:
         self.process.terminate()
         return self.process.wait(timeout=60)
 
-    def http(self, **options: Any) -> httpx.Client:
-        return httpx.Client(base_url=self.url, timeout=60, **options)
+    def http(self, *, verify: Any = False, **options: Any) -> httpx.Client:
+        """A client; without ``verify`` it has no certificates of authorities, which take longer than a request."""
+        return httpx.Client(base_url=self.url, timeout=60, verify=verify, **options)
 
     def socket(self) -> socket.socket:
         """A connection on which anything can be said."""
