@@ -139,11 +139,28 @@ def test_a_damaged_trial_is_marked_and_the_others_count(url, run, damage, says):
     marked = study.all_trials()[5]
     assert (marked.value, study.best.value) == (None, 11 / 24)
     assert says in marked.problem
-    every_answer_is_json(study)
     assert study.tell(study.ask(), {"score": 0.3}).problem is None
+    prints_without_traceback(run, url, "trials lab --format csv")
+    prints_without_traceback(run, url, "status lab")
+
+
+def test_every_command_works_on_trials_with_all_kinds_of_damage(url, run):
+    """Each kind in a trial of its own, as a reader may fail at any of them."""
+    kinds = (ATTRIBUTES | ROWS).values()
+    measured(url, n=12 + len(kinds))
+    for number, (damage, _) in enumerate(kinds, 12):
+        statement, *values = damage if isinstance(damage, tuple) else (damage,)
+        execute(url, (statement.replace("number = 5", f"number = {number}"), *values))
+    study = load_study("lab", storage=url)
+    assert [trial.number for trial in study.all_trials() if trial.problem] == list(range(12, 12 + len(kinds)))
+    every_answer_is_json(study)
     for command in COMMANDS:
-        told = run(*command.split(), "--storage", url)
-        assert (told.code, "Traceback" in told.out + told.err) == (0, False), command
+        prints_without_traceback(run, url, command)
+
+
+def prints_without_traceback(run, url, command):
+    told = run(*command.split(), "--storage", url)
+    assert (told.code, "Traceback" in told.out + told.err) == (0, False), command
 
 
 @pytest.mark.parametrize(("damage", "says"), ATTRIBUTES.values(), ids=ATTRIBUTES)
@@ -252,9 +269,15 @@ def test_a_study_with_a_damaged_attribute_says_so_hides_no_other_and_is_mended(u
     found, _ = check_storage(url, repair=True)
     assert [f.study for f in found if f.study] == ["lab"]
     assert check_storage(url)[0] == []
-    study = load_study("lab", storage=url)
-    assert study.best.value == 0.5
-    every_answer_is_json(study)
+    assert load_study("lab", storage=url).best.value == 0.5
+
+
+def test_a_study_whose_attributes_were_all_mended_answers_everything(url):
+    measured(url)
+    execute(url, *(study_attribute(key, text) for key, text in STUDY_ATTRIBUTES.items()))
+    assert check_storage(url, repair=True)[0]
+    assert check_storage(url)[0] == []
+    every_answer_is_json(load_study("lab", storage=url))
 
 
 @pytest.mark.parametrize(
