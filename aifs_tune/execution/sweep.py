@@ -570,10 +570,10 @@ def _start_ray(run: _Run, ray_config: RayConfig) -> AbstractContextManager[Pool]
     """Ray, started or joined, with workers that import the trainer while they are idle."""
     with missing_packages_named():
         from aifs_tune.execution.ray.cluster import ray_pool
-        from aifs_tune.execution.ray.tuner import run_trials
+        from aifs_tune.execution.ray.trainable import TrialTrainable
 
     run.callback.on_status("starting Ray")
-    preload = [run_trials.__module__, *heavy_modules(run.spec)]
+    preload = [TrialTrainable.__module__, *heavy_modules(run.spec)]
     return ray_pool(run.spec.search, run.spec.resources, ray_config, preload)
 
 

@@ -5,11 +5,14 @@ from __future__ import annotations
 import inspect
 import pickle
 import re
+import subprocess
+import sys
 from types import SimpleNamespace
 
 import pytest
 import ray
 from ray import tune
+from ray.air._internal import usage
 from ray.air.execution._internal.actor_manager import RayActorManager
 from ray.air.execution.resources.request import ResourceRequest
 from ray.exceptions import RayActorError
@@ -31,6 +34,7 @@ METHODS = [
     (TuneController, "_process_trial_failure", ["self", "trial", "exception"]),
     (RayActorManager, "_actor_task_failed", ["self", "tracked_actor_task", "exception"]),
     (_ActorClassCache, "get", ["self", "trainable_cls"]),
+    (usage, "_count_callbacks", ["callbacks"]),
     (_Registry, "get", ["self", "category", "key"]),
     (_Registry, "contains", ["self", "category", "key"]),
     (ResourceRequest, "to_placement_group", ["self"]),
@@ -124,6 +128,21 @@ def test_only_our_trainables_start_in_preloaded_workers(monkeypatch):
     assert asked[1][0] == "Theirs"
     assert "PL_DISABLE_FORK" in asked[1][1]["env_vars"]
     assert len(asked) == 2
+
+
+def test_callbacks_of_a_sweep_are_counted_without_loading_trackers():
+    code = (
+        "import sys\n"
+        "from ray.air._internal import usage\n"
+        "from aifs_tune.execution.ray.callback import TrialMonitor\n"
+        "from aifs_tune.execution.ray.patches import apply_patches\n"
+        "apply_patches()\n"
+        "print(usage._count_callbacks([TrialMonitor.__new__(TrialMonitor)]), 'mlflow' in sys.modules)\n"
+        "from ray.tune.logger import CSVLoggerCallback\n"
+        "print(dict(usage._count_callbacks([CSVLoggerCallback()])))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.splitlines() == ["{'CustomCallback': 1} False", "{'CSVLoggerCallback': 1}"]
 
 
 def test_resources_of_a_sweep_avoid_its_excluded_nodes_also_in_a_copy(monkeypatch):
