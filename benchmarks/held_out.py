@@ -22,7 +22,8 @@ configurations are compared, not 24: the test part is used once. ``--baseline`` 
 With ``--final K`` the best configuration is also trained as ``aifs-tune finalize`` trains it: on the training and
 validation parts together, for the median of the best epochs of the runs above, and its last epoch is measured
 (``final``); then the mean prediction of every K of these models, each with the next seeds (``final x K``). The first of
-these means has 95 % intervals too (``intervals``), from test examples resampled by whole groups.
+these means has 95 % intervals too (``intervals``), from test examples resampled by whole groups. A forecast of
+quantiles keeps the predictions of its median alone, so final models have no scores of quantiles.
 """
 
 from __future__ import annotations
@@ -203,7 +204,7 @@ def main() -> None:
             best, kind = dict(result.best.params), trainer_entry.kind
             final, intervals = train_final(told, prepared, best, runs["best"], args.final, kind)
             runs |= final
-        scores = [name for name in runs["best"][0] if name not in ("epoch", "val")]
+        scores = {who: [name for name in rows[0] if name not in ("epoch", "val")] for who, rows in runs.items()}
         summary: dict[str, Any] = {
             "sweep": args.sweep,
             "data": args.data.name if args.data else None,
@@ -214,14 +215,16 @@ def main() -> None:
             "best_trial": result.best.to_json(),
             "first_trial": result.study.trial(0).to_json(),
             "test": {
-                who: {s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in scores}
+                who: {
+                    s: (statistics.mean(r[s] for r in rows), statistics.stdev(r[s] for r in rows)) for s in scores[who]
+                }
                 for who, rows in runs.items()
             },
             "pairs": {
                 name: {
                     s: (statistics.mean(d), statistics.stdev(d))
-                    for s in scores
-                    if (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
+                    for s in scores["best"]
+                    if s in scores[name] and (d := [b[s] - a[s] for b, a in zip(runs["best"], runs[name], strict=True)])
                 }
                 for name in runs
                 if name != "best"
