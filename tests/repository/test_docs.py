@@ -48,6 +48,9 @@ def small(words: list[str]) -> list[str]:
         if words[2] == "micrographs":
             few = ["--set", "data.simulate.images=60", "--set", "data.simulate.size=24", "--set", "data.image_size=24"]
             return [*words, "--trials", "2", *SMALL[:2], *few, "--workers", "1"]
+        if words[2] in ("hazards", "warnings"):
+            few = ["--set", "data.series.simulate.steps=800", "--set", "space.filters=8", "--workers", "1"]
+            return [*words, "--trials", "2", *SMALL[:2], *few]
         if words[2] in ("quick_sky", "breast_cancer", "particles"):
             return [*words, "--trials", "2", *SMALL[:2], "--workers", "1"]
         return [*words, "--trials", "2", *SMALL]
@@ -78,8 +81,9 @@ def python(codes: list[str], folder: Path) -> tuple[int, str]:
 
 
 def smaller(code: str) -> str:
-    """The same example with a sweep of two trials, one after the other."""
+    """The same example with a sweep of two trials, one after the other, or on a shorter record."""
     code = code.replace('"celestial_cnn", data="survey")', f'"celestial_cnn", data="survey", overrides={SMALL[3::2]})')
+    code = code.replace('what="quasi_periodic", steps=1000', 'what="quasi_periodic", steps=300')
     return code.replace("trials=24, epochs=8", "trials=2, epochs=1, workers=1")
 
 
