@@ -35,8 +35,11 @@ STARTS_RAY = {
     "test_service_sweeps",
     "test_sweep_confirm",
     "test_sweep_artifacts",
+    "test_sweep_bodies",
     "test_sweep_faults",
+    "test_sweep_finalize",
     "test_sweep_frames",
+    "test_sweep_functions",
     "test_sweep_images",
     "test_sweep_memory",
     "test_sweep_optuna",
@@ -47,6 +50,8 @@ STARTS_RAY = {
     "test_sweep_reproduce",
     "test_sweep_search",
     "test_sweep_series",
+    "test_sweep_sklearn",
+    "test_sweep_user_code",
     "test_trade_off",
 }
 """Test files that start a Ray in the usual places: ``make test`` runs them one after another, the others beside them.

@@ -87,7 +87,7 @@ def test_a_function_of_a_cell_is_swept_in_the_kernel_with_one_display(notebook):
     assert "trial 0: complete, 3 epochs" in pages(notebook.run("result.study.trial(0)"), "execute_result")[0]
 
 
-@pytest.mark.parametrize("workers", [None, 2])
+@pytest.mark.parametrize("workers", [None, pytest.param(2, marks=pytest.mark.soak)])
 def test_an_interrupted_sweep_says_so_shortly_and_is_finished_by_the_same_call(notebook, workers):
     call = (
         f"aifs_tune.tune(measure, X, trials=5, epochs=3, scheduler='none', workers={workers}, name='lab', finish=True)"

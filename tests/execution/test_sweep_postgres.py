@@ -19,7 +19,7 @@ def ray_folder() -> str:
 
 
 @pytest.mark.parametrize(
-    ("n_trials", "n_restarts"), [(12, 2), pytest.param(240, 20, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
+    ("n_trials", "n_restarts"), [(6, 1), pytest.param(240, 20, marks=[pytest.mark.soak, pytest.mark.timeout(1800)])]
 )
 def test_a_server_that_restarts_during_a_sweep_costs_nothing(postgres, postgres_url, lab, n_trials, n_restarts):
     sweep = ("run", "slow.yaml", "--trials", str(n_trials), "--set", "search.scheduler=none", "--json")

@@ -6,6 +6,8 @@ this process, on the Ray that it has. Python examples that follow each other sha
 
 from __future__ import annotations
 
+import ast
+import importlib
 import re
 import shlex
 import shutil
@@ -16,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import typer.main
 from typed import CommandLine
 
 from aifs_tune.cli.main import app
@@ -123,10 +126,16 @@ def test_the_readme_runs_from_top_to_bottom(tmp_path, run):
 TRAINING = re.compile(r"aifs-tune (run|confirm|noise|reproduce)\b|\.run\(")
 
 
+BY_HAND = {"hazards.md", "images.md", "materials.md", "particles.md", "sky_fields.md"}
+"""Tutorials that ``make soak`` alone runs, as they train; of these, each command and example is read in the others."""
+
+
 def marked(page: Path) -> Any:
     """The page as a parameter: where it trains, it needs a Ray."""
     is_training = any(TRAINING.search(text) for language, text in blocks(page) if language != "yaml")
-    return pytest.param(page, id=str(page.relative_to(DOCS)), marks=[pytest.mark.ray] if is_training else [])
+    is_by_hand = page.parent.name == "tutorials" and page.name in BY_HAND
+    marks = [*[pytest.mark.ray] * is_training, *[pytest.mark.soak] * is_by_hand]
+    return pytest.param(page, id=str(page.relative_to(DOCS)), marks=marks)
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +157,22 @@ def test_a_docs_page_runs_from_top_to_bottom(page, tmp_path, run, survey, reques
     if "survey" in text and "simulate-sky survey" not in text:
         shutil.copytree(survey, tmp_path / "survey")
     assert run_page(page, tmp_path, run) >= 1
+
+
+@pytest.mark.parametrize("page", [DOCS / "tutorials" / name for name in sorted(BY_HAND)], ids=lambda page: page.stem)
+def test_commands_and_imports_of_a_page_that_is_run_by_hand_exist(page):
+    commands = typer.main.get_command(app).commands
+    for language, text in blocks(page):
+        if language == "bash":
+            for line in text.splitlines():
+                name, *words = shlex.split(line, comments=True)[1:] if line.startswith("aifs-tune ") else ("",)
+                if name:
+                    commands[name].make_context(name, words)
+        elif language == "python":
+            for step in ast.parse(text).body:
+                if isinstance(step, ast.ImportFrom):
+                    home = importlib.import_module(step.module)
+                    assert [name.name for name in step.names if not hasattr(home, name.name)] == []
 
 
 HELP = """

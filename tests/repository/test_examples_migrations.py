@@ -16,7 +16,9 @@ NEEDS = {"keras_tuner_before": ("keras_tuner", "tensorboard")}
 
 
 def marked(name: str) -> object:
-    return pytest.param(name, marks=[pytest.mark.ray] if name.startswith("ray") else [])
+    """The program as a parameter; those of before show what other packages do, by hand (``make soak``)."""
+    marks = [*[pytest.mark.ray] * name.startswith("ray"), *[pytest.mark.soak] * name.endswith("_before")]
+    return pytest.param(name, marks=marks)
 
 
 @pytest.mark.parametrize("name", [marked(file.stem) for file in sorted(EXAMPLES.glob("*_*.py"))])

@@ -52,6 +52,7 @@ class TestCompiledOnTables(CompiledOnce):
         return TableModelTrainer(clouds(), model=recipe(dense), threads=1)
 
 
+@pytest.mark.soak
 class TestCompiledOnImages(CompiledOnce):
     first: ClassVar = {"learning_rate": 0.1, "batch_size": 16, "horizontal_flip": True, "rotation_deg": 10.0}
     second: ClassVar = {"learning_rate": 0.01, "batch_size": 16, "noise": 0.1}
@@ -60,6 +61,7 @@ class TestCompiledOnImages(CompiledOnce):
         return ImageModelTrainer(blobs(), model=recipe(dense, "images"), threads=1)
 
 
+@pytest.mark.soak
 class TestEagerOnSeries(CompiledOnce):
     first: ClassVar = {"units": 4, "batch_size": 32, "noise": 0.1}
     second: ClassVar = {"units": 4, "batch_size": 32, "crop": 0.3}

@@ -479,6 +479,7 @@ class Mine(Subclassed):
         return self.last(self.drop(self.hidden(inputs)))
 
 
+@pytest.mark.soak
 class TestSequential(_ContractOfKeras):
     build = staticmethod(sequential)
 
@@ -487,6 +488,7 @@ class TestFunctional(_ContractOfKeras):
     build = staticmethod(functional)
 
 
+@pytest.mark.soak
 class TestSubclassed(_ContractOfKeras):
     build = Mine
     kept = "model.weights.h5"  # it has no get_config

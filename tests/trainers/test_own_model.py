@@ -75,6 +75,7 @@ def recipe(code: Callable[..., Any], kind: Any = "table") -> ModelRecipe:
     return ModelRecipe(f"test_own_model:{code.__name__}", code, kind)
 
 
+@pytest.mark.soak
 class TestSequentialOnTables(CompiledOnce):
     first: ClassVar = {"units": 6, "rate": 0.1, "learning_rate": 1e-2, "batch_size": 16}
     second: ClassVar = {
@@ -98,6 +99,7 @@ class TestFunctionalOnImages(CompiledOnce):
         return ImageModelTrainer(blobs(), model=recipe(functional, "images"), threads=1)
 
 
+@pytest.mark.soak
 class TestSubclassedOnSeries(CompiledOnce):
     first: ClassVar = {"units": 4, "learning_rate": 1e-2, "batch_size": 16, "noise": 0.1}
     second: ClassVar = {"units": 4, "learning_rate": 1e-3, "batch_size": 16, "crop": 0.3}

@@ -61,6 +61,7 @@ def shared() -> TransferTrainer:
     return TransferTrainer(IMAGES, SMALL, weights=weights_file(), precision="float32", threads=1)
 
 
+@pytest.mark.soak
 class TestTransferTrainer(TrainerContract):
     first: ClassVar = SMALL | {"zoom": 0.1}
     second: ClassVar = SMALL | {"learning_rate": 1e-3, "frozen_epochs": 0}
