@@ -17,8 +17,8 @@ from dataclasses import dataclass
 from typing import TypeAlias
 
 import numpy as np
+import scipy  # its modules are imported when they are used, which few sweeps do
 from numpy.typing import NDArray
-from scipy import stats
 
 from aifs_tune._util.scalars import show
 from aifs_tune.analysis.importance import Explained
@@ -89,38 +89,38 @@ def shown(p: float) -> str:
 
 def at_least(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
     """Compute the probability of so many marked trials or more among the best ``n_best`` of ``n`` (hypergeometric)."""
-    return float(stats.hypergeom.sf(n_marked_best - 1, n, n_marked, n_best))
+    return float(scipy.stats.hypergeom.sf(n_marked_best - 1, n, n_marked, n_best))
 
 
 def at_most(n_marked_best: int, *, n: int, n_marked: int, n_best: int) -> float:
     """Compute the probability of so few marked trials or fewer among the best ``n_best`` of ``n`` (hypergeometric)."""
-    return float(stats.hypergeom.cdf(n_marked_best, n, n_marked, n_best))
+    return float(scipy.stats.hypergeom.cdf(n_marked_best, n, n_marked, n_best))
 
 
 def rises(unit_values: Array, scores: Array) -> float:
     """Compute p of the rise of ``scores`` (n,) with ``unit_values`` (n,): Spearman's rank correlation, one-sided."""
     if len(unit_values) < 3 or np.ptp(unit_values) == 0 or np.ptp(scores) == 0:
         return 1.0
-    return float(stats.spearmanr(unit_values, scores, alternative="greater").pvalue)
+    return float(scipy.stats.spearmanr(unit_values, scores, alternative="greater").pvalue)
 
 
 def are_below(ones: Array, others: Array) -> float:
     """Compute p of ``ones`` being below ``others``: Mann-Whitney test, one-sided."""
     if not len(ones) or not len(others):
         return 1.0
-    return float(stats.mannwhitneyu(ones, others, alternative="less").pvalue)
+    return float(scipy.stats.mannwhitneyu(ones, others, alternative="less").pvalue)
 
 
 def differ(ones: Array, others: Array) -> float:
     """Compute p of the difference of two distributions: Kolmogorov-Smirnov test."""
     if not len(ones) or not len(others):
         return 1.0
-    return float(stats.ks_2samp(ones, others).pvalue)
+    return float(scipy.stats.ks_2samp(ones, others).pvalue)
 
 
 def repeated(n_hits: int, n: int, chance: float) -> float:
     """Compute the probability of ``n_hits`` or more of ``n`` independent events of probability ``chance``."""
-    return float(stats.binom.sf(n_hits - 1, n, chance))
+    return float(scipy.stats.binom.sf(n_hits - 1, n, chance))
 
 
 def noise_gain(sd: float, n: int, level: float) -> float:
@@ -128,7 +128,7 @@ def noise_gain(sd: float, n: int, level: float) -> float:
 
     It is exceeded with probability ``level``.
     """
-    return float(sd * stats.norm.ppf((1.0 - level) ** (1.0 / n)))
+    return float(sd * scipy.stats.norm.ppf((1.0 - level) ** (1.0 / n)))
 
 
 def parted(ones: Array, others: Array) -> tuple[float, bool]:

@@ -17,7 +17,7 @@ import math
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import optimize, special, stats
+import scipy  # its modules are imported when they are used, which few sweeps do
 
 from aifs_tune.analysis.scores import Array
 
@@ -45,7 +45,7 @@ class ResampledT:
     @property
     def p(self) -> float:
         """Two-sided p."""
-        return float(2 * stats.t.sf(abs(self.t), self.df))
+        return float(2 * scipy.stats.t.sf(abs(self.t), self.df))
 
     @property
     def effect(self) -> float:
@@ -54,7 +54,7 @@ class ResampledT:
 
     def interval(self, confidence: float) -> tuple[float, float]:
         """Compute the interval of the mean; it excludes 0 exactly where ``p`` is below 1 - ``confidence``."""
-        half = float(stats.t.isf((1 - confidence) / 2, self.df)) * self.standard_error
+        half = float(scipy.stats.t.isf((1 - confidence) / 2, self.df)) * self.standard_error
         return self.mean - half, self.mean + half
 
     def effect_interval(self, confidence: float) -> tuple[float, float]:
@@ -88,7 +88,7 @@ def signed_rank_p(differences: Array) -> float:
     if not len(moved):
         return 1.0
     sizes = np.abs(moved) / np.max(np.abs(moved))
-    doubled = np.rint(2 * stats.rankdata(sizes.round(12))).astype(int)  # integers, as ranks are multiples of 1/2
+    doubled = np.rint(2 * scipy.stats.rankdata(sizes.round(12))).astype(int)  # integers, as ranks are multiples of 1/2
     chances = np.zeros(
         int(doubled.sum()) + 1
     )  # probability of each sum of positive ranks, if both signs are equally likely
@@ -134,14 +134,14 @@ def _noncentrality(t: float, df: int, probability: float) -> float:
     """
     if abs(t) > _MAX_T:
         share = probability if t > 0 else 1 - probability
-        return t * math.sqrt(float(stats.chi2.isf(share, df)) / df)
-    low, high = np.sqrt(stats.chi2.isf([1 - _TAIL, _TAIL], df) / df)
+        return t * math.sqrt(float(scipy.stats.chi2.isf(share, df)) / df)
+    low, high = np.sqrt(scipy.stats.chi2.isf([1 - _TAIL, _TAIL], df) / df)
     s = np.linspace(low, high, _GRID)
-    weights = stats.chi.pdf(s * math.sqrt(df), df)
+    weights = scipy.stats.chi.pdf(s * math.sqrt(df), df)
     weights /= weights.sum()
 
     def excess(noncentrality: float) -> float:
-        return float(weights @ special.ndtr(t * s - noncentrality)) - probability
+        return float(weights @ scipy.special.ndtr(t * s - noncentrality)) - probability
 
     reach = 10 + abs(t) * float(high)
-    return float(optimize.brentq(excess, -reach, reach, xtol=1e-10))
+    return float(scipy.optimize.brentq(excess, -reach, reach, xtol=1e-10))

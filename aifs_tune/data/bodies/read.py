@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any, Literal
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
-from scipy import ndimage
 
 from aifs_tune.config.data import BodiesSpec
 from aifs_tune.data.bodies.tiles import cut, tiles_of
@@ -91,7 +91,7 @@ def _usable(read: Pixels, settings: BodySettings) -> NDArray[np.float32]:
         with np.errstate(invalid="ignore"):
             is_saturated = (read >= settings.saturation).any(axis=2)
         if is_saturated.any():
-            bad |= ndimage.distance_transform_edt(~is_saturated) <= settings.radius_px
+            bad |= scipy.ndimage.distance_transform_edt(~is_saturated) <= settings.radius_px
     if edge := settings.edge:
         inner = np.zeros_like(bad)
         inner[edge:-edge, edge:-edge] = True

@@ -13,8 +13,8 @@ from itertools import pairwise
 from typing import Any, TypeAlias
 
 import numpy as np
+import scipy  # its modules are imported when they are used
 from numpy.typing import NDArray
-from scipy.fft import dctn
 
 Hashes: TypeAlias = NDArray[np.uint64]
 Grey: TypeAlias = NDArray[np.float32]
@@ -46,7 +46,7 @@ def gradient_hash(images: Images) -> Hashes:
 
 def frequency_hash(images: Images) -> Hashes:
     """Return the pHash (n,) of ``images`` (n, h, w, c)."""
-    lowest = dctn(reduced(images, 32, 32), axes=(1, 2))[:, :8, :8].reshape(len(images), _BITS)
+    lowest = scipy.fft.dctn(reduced(images, 32, 32), axes=(1, 2))[:, :8, :8].reshape(len(images), _BITS)
     return _packed(lowest > np.median(lowest[:, 1:], axis=1, keepdims=True))  # without the first, the mean brightness
 
 
