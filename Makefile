@@ -62,7 +62,7 @@ docs: $(VENV)/.installed-dev
 
 soak: $(VENV)/.installed-dev $(VENV)/.installed-workflows $(VENV)/.installed-validator programs
 	$(BIN)/python -m pytest -s -m soak
-	$(JAX_PYTEST) -m "" tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
+	$(JAX_PYTEST) -m "" tests/trainers/test_backends.py tests/trainers/test_fused.py tests/trainers/test_losses.py tests/trainers/test_augment_images.py
 	$(JAX_PYTEST) tests/trainers/test_trainer_contract.py tests/trainers/test_transfer.py -k "Test"
 	$(JAX_PYTEST) tests/trainers/test_residual.py tests/trainers/test_cnn_values.py -k "TestResidualCnnTrainer or TestCnnValues"
 	$(JAX_PYTEST) -m "" tests/trainers/test_model_export.py tests/trainers/test_views.py -k "not detector"

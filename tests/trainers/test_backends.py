@@ -25,14 +25,18 @@ from aifs_tune.trainers.network.ops import is_jax
 pytestmark = pytest.mark.skipif(not is_jax(), reason="these tests need KERAS_BACKEND=jax")
 
 
-def test_curves_are_those_of_tensorflow() -> None:
+@pytest.mark.parametrize(
+    "names",
+    [["cnn, adam", "mlp, numbers", "rnn, gru"], pytest.param(list(still_curves.TRAINERS), marks=pytest.mark.soak)],
+)
+def test_curves_are_those_of_tensorflow(names: list[str]) -> None:
     folder = Path(__file__).parent
     paths = os.pathsep.join([str(folder), str(folder.parent), *sys.path])
     environment = {**os.environ, "KERAS_BACKEND": "tensorflow", "PYTHONPATH": paths}
     with subprocess.Popen(
-        [sys.executable, str(folder / "still_curves.py")], env=environment, stdout=subprocess.PIPE, text=True
+        [sys.executable, str(folder / "still_curves.py"), *names], env=environment, stdout=subprocess.PIPE, text=True
     ) as other:
-        here = still_curves.curves()
+        here = still_curves.curves(names)
         there = json.loads(other.communicate()[0])
     assert here.keys() == there.keys()
     for name, curve in here.items():

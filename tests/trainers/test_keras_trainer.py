@@ -119,10 +119,10 @@ def soft(optimizer, smoothing, share, **options):
     ("optimizer", "options"),
     [
         ("SGD", [{"momentum": 0.0}, {"momentum": 0.9}]),
-        ("SGD", [{"momentum": 0.7, "nesterov": True}]),
+        pytest.param("SGD", [{"momentum": 0.7, "nesterov": True}], marks=pytest.mark.soak),
         ("RMSprop", [{"momentum": 0.0, "rho": 0.5}, {"momentum": 0.8, "rho": 0.9}]),
         ("Adam", [{"beta_1": 0.5, "beta_2": 0.99}, {"epsilon": 1e-3}]),
-        ("Nadam", [{"beta_1": 0.5}, {"beta_2": 0.9}]),
+        pytest.param("Nadam", [{"beta_1": 0.5}, {"beta_2": 0.9}], marks=pytest.mark.soak),
     ],
 )
 def test_numbers_of_optimizer_and_loss_give_what_plain_keras_gives(optimizer, options):
