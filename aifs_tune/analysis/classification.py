@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import numpy as np
@@ -281,12 +281,12 @@ class HeldOutClasses:
     classes: tuple[str, ...]
     n: int
     scores: Mapping[str, ScoreEstimate]
-    report: ClassReport
+    report: ClassReport = field(repr=False)
     confusion: NDArray[np.int64]
-    reliability: tuple[ReliabilityBin, ...]
-    curves: tuple[Curves, ...]
-    worst: tuple[Mistake, ...]
-    calibrated: tuple[float, float]
+    reliability: tuple[ReliabilityBin, ...] = field(repr=False)
+    curves: tuple[Curves, ...] = field(repr=False)
+    worst: tuple[Mistake, ...] = field(repr=False)
+    calibrated: tuple[float, float] = field(repr=False)
     signal: str | None = None
 
     def to_dict(self) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -59,7 +59,7 @@ class HeldOutTarget:
     unit: str
     n: int
     scores: Mapping[str, ScoreEstimate]
-    worst: tuple[Miss, ...]
+    worst: tuple[Miss, ...] = field(repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Return plain values for JSON.

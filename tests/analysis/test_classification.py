@@ -109,6 +109,15 @@ def test_calibration_by_hand() -> None:
     assert (found.scores["accuracy"].low, found.scores["accuracy"].high) == (None, None)
 
 
+def test_scores_of_many_classes_and_examples_are_short_in_python() -> None:
+    random = np.random.default_rng(0)
+    shares = random.dirichlet(np.ones(10), 2000)
+    found = evaluate_classes(random.integers(10, size=2000), shares, classes=list("abcdefghij"), resampling=FEW)
+    assert len(repr(found)) < 2500
+    assert "macro_f1" in repr(found)
+    assert "worst" not in repr(found)
+
+
 def test_the_worst_mistakes_come_first() -> None:
     shares = np.array([[0.6, 0.4, 0.0], [0.1, 0.2, 0.7], [0.05, 0.9, 0.05], [0.8, 0.1, 0.1]])
     found = evaluate_classes([1, 0, 2, 0], shares, classes=CLASSES, resampling=Resampling(0), n_worst=2)
