@@ -45,7 +45,7 @@ import numpy as np
 from baselines.by_name import OF_KIND, check_baseline, other_trainer
 from baselines.forest import score_forest
 from baselines.linear import score_linear
-from baselines.plain import score_plain, score_ridge
+from baselines.plain import measure_test, score_plain, score_ridge
 from numpy.typing import NDArray
 from rich.console import Console
 
@@ -60,7 +60,7 @@ from aifs_tune.execution.callbacks import NullCallback
 from aifs_tune.execution.data import SweepData, data_for
 from aifs_tune.execution.finalize import final_spec
 from aifs_tune.trainers.factory import find_trainer_entry, make_trainer
-from aifs_tune.trainers.network.metrics import measure, measure_values
+from aifs_tune.trainers.network.metrics import measure
 from aifs_tune.trainers.predictions import read_predictions
 
 _REFITTED = {"plain": score_plain, "ridge": score_ridge}
@@ -91,16 +91,15 @@ def predict_final(
 
 
 def scores_of(location: Path, kind: str, y_pred: NDArray[np.float32]) -> dict[str, float]:
-    """Metrics of predictions of the test part: probabilities, or numbers in their units."""
+    """Metrics of predictions of the test part: probabilities, then numbers in their units."""
     if kind == "images":
         images = open_images(location)
         return measure(images.labels[images.test], np.log(np.maximum(y_pred, np.finfo(np.float32).tiny)))
     examples = open_examples(location)
-    y_true = examples.y_true[examples.test]
-    if examples.classes:
-        return measure(y_true, np.log(np.maximum(y_pred, np.finfo(np.float32).tiny)))
+    n_classes = len(examples.classes)
     centres, scales = (np.array([getattr(one, name) for one in examples.targets]) for name in ("centre", "scale"))
-    return measure_values(y_true, ((y_pred - centres) / scales).astype(np.float32), examples.targets)
+    logs = np.log(np.maximum(y_pred[:, :n_classes], np.finfo(np.float32).tiny))
+    return measure_test(examples, np.concatenate([logs, (y_pred[:, n_classes:] - centres) / scales], axis=1))
 
 
 def train_final(
@@ -131,7 +130,9 @@ def intervals_of(data: SweepData, y_pred: NDArray[np.float32], kind: str) -> dic
         groups = [group_of[row] for row in held.test.tolist()]
     counts = {"n": len(held.test), "groups": groups and len(set(groups))}
     if held.classes:
-        of_classes = evaluate_classes(held.labels[held.test], y_pred, classes=held.classes, groups=groups)
+        of_classes = evaluate_classes(
+            held.labels[held.test], y_pred[:, : len(held.classes)], classes=held.classes, groups=groups
+        )
         return of_classes.to_dict()["scores"] | counts
     centres, scales = (np.array([getattr(one, name) for one in held.targets]) for name in ("centre", "scale"))
     units = {target.name: target.unit or "" for target in held.targets}
@@ -183,9 +184,12 @@ def main() -> None:
         trainer_entry = find_trainer_entry(sweep.spec)
         if trainer_entry is None:
             sys.exit(f"{args.sweep}: its trainer has no test part")
+        learned, kind = sweep.spec.data, trainer_entry.kind
+        assert learned is not None
+        both = learned.has_classes(kind) and bool(learned.targets(kind))
         try:
             for name in args.baseline:
-                check_baseline(name, trainer_entry.kind)
+                check_baseline(name, kind, both=both)
         except RequestError as error:
             sys.exit(str(error))
         result = sweep.run(
@@ -201,7 +205,7 @@ def main() -> None:
         runs = train(spec, data, dict(result.best.params), args.baseline, args.seeds)
         if args.final:
             told = spec.model_dump(mode="json")
-            best, kind = dict(result.best.params), trainer_entry.kind
+            best = dict(result.best.params)
             final, intervals = train_final(told, prepared, best, runs["best"], args.final, kind)
             runs |= final
         scores = {who: [name for name in rows[0] if name not in ("epoch", "val")] for who, rows in runs.items()}

@@ -22,31 +22,17 @@ from dataclasses import replace
 from typing import Any
 
 import numpy as np
-from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
+from baselines.plain import score_plain_of
 
 import aifs_tune
 from aifs_tune.data import prepare_table
 from aifs_tune.data.examples import ExampleSet
 from aifs_tune.trainers.models.mlp import MlpTrainer
-from aifs_tune.trainers.network.examples import ExamplesGoal
 
 COLUMNS = ("accuracy", "macro_f1", "rmse_energy", "rmse_start")
 WEIGHTS = (0.1, 1.0, 10.0)
 
 Scores = Mapping[str, float]
-
-
-def scores_of_trees(examples: ExampleSet) -> Scores:
-    """Scores of trees that are fitted once, one for each question."""
-    inputs, both = examples.inputs[0], np.concatenate([examples.train, examples.val])
-    classifier = HistGradientBoostingClassifier(random_state=0).fit(inputs[both], examples.labels[both])
-    parts = [np.log(np.maximum(classifier.predict_proba(inputs[examples.test]), np.finfo(np.float32).tiny))]
-    for column in examples.numbers.T:
-        known = both[~np.isnan(column[both])]
-        regressor = HistGradientBoostingRegressor(random_state=0).fit(inputs[known], column[known])
-        parts.append(regressor.predict(inputs[examples.test])[:, None])
-    goal = ExamplesGoal(examples, "val_macro_f1", "max", None, "none")
-    return goal.measure("test", np.concatenate(parts, axis=1).astype(np.float32))
 
 
 def scores_of_sum(examples: ExampleSet) -> Scores:
@@ -99,7 +85,7 @@ def main() -> None:
     examples, params = prepare_table(spec.data).examples, dict(spec.space.default_params() or {})
     print(f"{len(examples.train)} train, {len(examples.val)} validation, {len(examples.test)} test")
     print(f"| model | {' | '.join(COLUMNS)} |\n|---{'|---' * len(COLUMNS)}|")
-    print_row("trees", [scores_of_trees(examples)])
+    print_row("trees", [{f"test_{name}": value for name, value in score_plain_of(examples).items()}])
     print_row("sum", [scores_of_sum(examples)])
     of_classes = replace(examples, y_true=examples.labels, targets=())
     seeds, best = range(args.seeds), ("val_macro_f1", "max", args.epochs)

@@ -18,9 +18,12 @@ OF_KIND = {
 }
 """What each baseline can learn from; those that are not here take what the trainer of the sweep does."""
 
+OF_BOTH = ("file", "trainer", "plain")
+"""The baselines that can learn classes and numbers together."""
 
-def check_baseline(name: str, kind: str) -> None:
-    """Refuse a baseline that cannot learn from data of this kind.
+
+def check_baseline(name: str, kind: str, *, both: bool = False) -> None:
+    """Refuse a baseline that cannot learn from data of this kind, or not classes and numbers together if ``both``.
 
     Raises
     ------
@@ -33,6 +36,9 @@ def check_baseline(name: str, kind: str) -> None:
         raise RequestError(
             f"--baseline: {name} learns from {' or '.join(kinds)}, the sweep from {kind}; allowed: {', '.join(others)}"
         )
+    if both and name not in OF_BOTH:
+        allowed = ", ".join(OF_BOTH)
+        raise RequestError(f"--baseline: {name} cannot learn classes and numbers together; allowed: {allowed}")
 
 
 def other_trainer(name: str, spec: SweepSpec) -> tuple[dict[str, Any], dict[str, Any]]:

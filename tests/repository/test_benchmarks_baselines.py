@@ -11,6 +11,7 @@ import pytest
 import aifs_tune
 from aifs_tune.config.data import DataSpec
 from aifs_tune.config.loading import parse_sweep
+from aifs_tune.data import prepare_table
 from aifs_tune.data.examples import Target, store_examples
 from aifs_tune.data.sources import prepare
 from aifs_tune.data.split import Subsets
@@ -60,6 +61,19 @@ def test_a_baseline_that_cannot_learn_from_the_data_is_refused() -> None:
     with pytest.raises(RequestError, match=message):
         check_baseline("trees", "series")
     check_baseline("file", "series")
+    message = "--baseline: trees cannot learn classes and numbers together; allowed: file, trainer, plain"
+    with pytest.raises(RequestError, match=message):
+        check_baseline("trees", "table", both=True)
+    check_baseline("plain", "table", both=True)
+
+
+def test_trees_learn_species_and_numbers_of_showers() -> None:
+    spec = aifs_tune.load_sweep("particles", overrides=["data.table.showers.events=400"]).spec
+    assert spec.data is not None
+    found = import_module("baselines.plain").score_plain_of(prepare_table(spec.data).examples)
+    assert found["macro_f1"] > 0.6
+    assert found["rmse_energy"] < 20
+    assert found["r2_energy"] > 0.5
 
 
 def test_test_lines_count_the_boundaries_they_cross() -> None:
